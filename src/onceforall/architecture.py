@@ -1,0 +1,220 @@
+"""An architecture is a value: what one sub-network consists of, and nothing about how it is trained.
+
+It lists only what exists. The depth of a stage is `len(stage.blocks)`, the height of the network is
+`len(architecture.stages)`, and a block that does not run its main path has no kernel and no expansion. Two
+architectures are therefore equal exactly when their networks are.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+from onceforall.errors import UserError, suggestion
+
+__all__ = ["MAIN_PATH", "Architecture", "Block", "Resolution", "Stage"]
+
+MAIN_PATH = "main"
+"""The path that carries kernel and expansion: the inverted residual of a MobileNet, the convolution of a U-Net."""
+
+Resolution = int | tuple[int, ...]
+"""Side of a square or cube in pixels, or one size for each axis."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block (level) of a stage.
+
+    Args:
+        kernel_size: odd side of its kernel; None where the main path does not run.
+        expand_ratio: hidden width divided by input width; None where the block has no expansion.
+        paths: names of the parallel paths that run and are summed; kept sorted.
+    """
+
+    kernel_size: int | None = None
+    expand_ratio: float | None = None
+    paths: tuple[str, ...] = (MAIN_PATH,)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.paths, str) or not self.paths or len(set(self.paths)) != len(self.paths):
+            raise UserError(f"paths {self.paths!r} of a block: give at least one name, each once, as a tuple.")
+        object.__setattr__(self, "paths", tuple(sorted(self.paths)))
+        size, ratio = self.kernel_size, self.expand_ratio
+        if MAIN_PATH not in self.paths:
+            if size is not None or ratio is not None:
+                raise UserError(f"a block without its {MAIN_PATH!r} path has no kernel_size ({size}) or expand_ratio ({ratio}).")
+            return
+        if not _is_integer(size) or size < 1 or size % 2 == 0:
+            raise UserError(f"kernel_size {size!r} of a block: must be a positive odd whole number.")
+        if ratio is not None and (isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio < 1e3):
+            raise UserError(f"expand_ratio {ratio!r} of a block: must be a positive number.")
+
+    def __str__(self) -> str:
+        main = "" if self.kernel_size is None else f"k{self.kernel_size}"
+        main += "" if self.expand_ratio is None else f"e{self.expand_ratio:g}"
+        return "+".join(main if path == MAIN_PATH else path for path in self.paths)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage: its blocks in order, and its width as a fraction of the full one where width is elastic."""
+
+    blocks: tuple[Block, ...]
+    width: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+        if not self.blocks or not all(isinstance(block, Block) for block in self.blocks):
+            raise UserError(f"blocks of a stage: got {self.blocks!r}; a stage has at least one Block.")
+        if self.width is not None and not 0 < self.width <= 1:
+            raise UserError(f"width {self.width!r} of a stage: must be a fraction in (0, 1].")
+
+    def __str__(self) -> str:
+        width = "" if self.width is None else f"w{self.width:g} "
+        return width + " ".join(str(block) for block in self.blocks)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """One sub-network.
+
+    Args:
+        resolution: input size, an int (square, cube) or one size for each axis.
+        stages: the stages that run, first to last.
+        stem: the stem's choices, only where the stem is elastic.
+        head: the head's choices, only where the head is elastic.
+        exits: numbers of the stages whose exits answer, counted from 1; the last stage always answers. With one
+            exit (the default) the network returns a tensor, with several a tuple of tensors.
+    """
+
+    resolution: Resolution
+    stages: tuple[Stage, ...]
+    stem: Block | None = None
+    head: Block | None = None
+    exits: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stages", tuple(self.stages))
+        if not self.stages or not all(isinstance(stage, Stage) for stage in self.stages):
+            raise UserError(f"stages of an architecture: got {self.stages!r}; give at least one Stage.")
+        object.__setattr__(self, "resolution", as_resolution(self.resolution))
+        exits = tuple(self.exits) or (len(self.stages),)
+        if list(exits) != sorted(set(exits)) or not all(_is_integer(e) for e in exits) or exits[0] < 1:
+            raise UserError(f"exits {exits!r}: must be increasing stage numbers counted from 1.")
+        if exits[-1] != len(self.stages):
+            raise UserError(f"exits {exits!r}: the last one must be the last stage, {len(self.stages)}.")
+        object.__setattr__(self, "exits", exits)
+
+    @property
+    def height(self) -> int:
+        """Number of stages that run."""
+        return len(self.stages)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Number of blocks that run in each stage."""
+        return tuple(len(stage.blocks) for stage in self.stages)
+
+    def __str__(self) -> str:
+        parts = [] if self.stem is None else [f"stem {self.stem}"]
+        parts += [str(stage) for stage in self.stages]
+        parts += [] if self.head is None else [f"head {self.head}"]
+        parts += [] if len(self.exits) == 1 else ["exits " + ",".join(map(str, self.exits))]
+        size = self.resolution if isinstance(self.resolution, int) else "x".join(map(str, self.resolution))
+        return f"r{size} | " + " | ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary of JSON types; factors that the network does not have are left out."""
+        resolution = self.resolution if isinstance(self.resolution, int) else list(self.resolution)
+        out: dict[str, Any] = {"resolution": resolution, "stages": [_stage_to_dict(stage) for stage in self.stages]}
+        out |= {} if self.stem is None else {"stem": _block_to_dict(self.stem)}
+        out |= {} if self.head is None else {"head": _block_to_dict(self.head)}
+        return out | ({} if len(self.exits) == 1 else {"exits": list(self.exits)})
+
+    def to_json(self) -> str:
+        """The canonical JSON text: equal architectures give equal texts.
+
+        >>> Architecture(32, (Stage((Block(3, 4),)),)).to_json()
+        '{"resolution":32,"stages":[{"blocks":[{"kernel_size":3,"expand_ratio":4}]}]}'
+        """
+        return json.dumps(self.to_dict(), separators=(",", ":"))
+
+    def digest(self) -> str:
+        """Eight hexadecimal digits that stand for this architecture in file names and tables."""
+        return hashlib.blake2b(self.to_json().encode(), digest_size=4).hexdigest()
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> "Architecture":
+        """The inverse of `to_dict`; raises `UserError` for an unknown or missing key or a wrong value."""
+        _check_keys("architecture", data, ("resolution", "stages"), ("stem", "head", "exits"))
+        if not isinstance(data["stages"], list | tuple):
+            raise UserError(f"stages of an architecture: got {data['stages']!r}; give a list of stages.")
+        return Architecture(
+            resolution=data["resolution"],
+            stages=tuple(_stage_from_dict(stage) for stage in data["stages"]),
+            stem=_block_from_dict(data["stem"]) if "stem" in data else None,
+            head=_block_from_dict(data["head"]) if "head" in data else None,
+            exits=tuple(data.get("exits", ())),
+        )
+
+    @staticmethod
+    def from_json(text: str) -> "Architecture":
+        """The inverse of `to_json`; raises `UserError` where the text is no JSON of an architecture."""
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UserError(f"architecture {text[:60]!r} is not JSON: {error}.") from error
+        return Architecture.from_dict(data)
+
+
+def as_resolution(value: Any) -> Resolution:
+    """`value` as an int or a tuple of ints; raises `UserError` for anything else."""
+    if _is_integer(value) and value > 0:
+        return value
+    if isinstance(value, list | tuple) and value and all(_is_integer(size) and size > 0 for size in value):
+        return tuple(value)
+    raise UserError(f"resolution {value!r}: must be a positive whole number, or one for each axis.")
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _stage_to_dict(stage: Stage) -> dict[str, Any]:
+    out: dict[str, Any] = {"blocks": [_block_to_dict(block) for block in stage.blocks]}
+    return out if stage.width is None else out | {"width": stage.width}
+
+
+def _block_to_dict(block: Block) -> dict[str, Any]:
+    out: dict[str, Any] = {} if block.kernel_size is None else {"kernel_size": block.kernel_size}
+    out |= {} if block.expand_ratio is None else {"expand_ratio": block.expand_ratio}
+    return out if block.paths == (MAIN_PATH,) else out | {"paths": list(block.paths)}
+
+
+def _stage_from_dict(data: Mapping[str, Any]) -> Stage:
+    _check_keys("stage", data, ("blocks",), ("width",))
+    if not isinstance(data["blocks"], list | tuple):
+        raise UserError(f"blocks of a stage: got {data['blocks']!r}; give a list of blocks.")
+    return Stage(tuple(_block_from_dict(block) for block in data["blocks"]), data.get("width"))
+
+
+def _block_from_dict(data: Mapping[str, Any]) -> Block:
+    _check_keys("block", data, (), ("kernel_size", "expand_ratio", "paths"))
+    paths = data.get("paths", (MAIN_PATH,))
+    return Block(data.get("kernel_size"), data.get("expand_ratio"), paths if isinstance(paths, str) else tuple(paths))
+
+
+def _check_keys(what: str, data: Any, required: tuple[str, ...], optional: tuple[str, ...]) -> None:
+    if not isinstance(data, Mapping):
+        raise UserError(f"{what}: got {data!r}; give an object with the keys {', '.join(required + optional)}.")
+    for key in data:
+        if key not in required + optional:
+            allowed = ", ".join(required + optional)
+            raise UserError(f"{what} has no key {key!r}.{suggestion(key, required + optional)} Allowed: {allowed}.")
+    missing = [key for key in required if key not in data]
+    if missing:
+        raise UserError(f"{what} lacks the key {', '.join(missing)}.")

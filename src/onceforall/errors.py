@@ -1,0 +1,33 @@
+"""The one kind of error this package raises for a mistake that its user can mend.
+
+The text of a `UserError` is one line: what was got, what is allowed, what to do. The command line prints it
+without a traceback and exits with 2. Everything else that is raised is a defect of this package.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["UserError", "check_choice", "suggestion"]
+
+
+class UserError(ValueError):
+    """A mistake in what the caller gave: a value, a key, a path or a file."""
+
+
+def suggestion(got: object, allowed: Iterable[object]) -> str:
+    """`" Did you mean 'x'?"` for the nearest allowed name, or an empty string where none is near."""
+    near = difflib.get_close_matches(str(got), [str(name) for name in allowed], n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def check_choice(name: str, got: object, allowed: Iterable[object]) -> None:
+    """Raise `UserError` unless `got` is one of `allowed`.
+
+    >>> check_choice("optimizer", "sdg", ("sgd", "adam"))
+    Traceback (most recent call last):
+    onceforall.errors.UserError: optimizer 'sdg' is not one of: 'sgd', 'adam'. Did you mean 'sgd'?
+    """
+    options = tuple(allowed)
+    if got not in options:
+        listed = ", ".join(repr(option) for option in options)
+        raise UserError(f"{name} {got!r} is not one of: {listed}.{suggestion(got, options)}")

@@ -1,0 +1,266 @@
+"""Elastic convolution, batch normalisation and linear layer.
+
+Each has one method, `tensors`, that says which tensors a layer of given sizes owns. Its forward pass uses it, and a
+sub-network is extracted by calling it: the rule of sharing is written once. A slice of full size is the tensor
+itself, so a network without choices left runs on its own parameters and exports as an ordinary network.
+
+Conventions: one multiply-add is one MAC; convolutions and linear layers are counted, normalisation, activations,
+pooling and additions are not.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from onceforall.layers.depthwise import depthwise_conv2d
+from onceforall.layers.kernels import KERNEL_RULES
+
+__all__ = ["Cost", "ElasticBatchNorm", "ElasticConv", "ElasticLayer", "ElasticLinear", "leading", "make_divisible"]
+
+
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """The multiple of `divisor` nearest to `value`, but at least `divisor` and at least 0.9 of `value`.
+
+    >>> [make_divisible(v) for v in (3, 28, 19.2, 134.4)]
+    [8, 32, 24, 136]
+    """
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def leading(tensor: Tensor, size: int, dim: int = 0) -> Tensor:
+    """The first `size` entries of `tensor` along `dim`: a view, or the tensor itself where that is all of it."""
+    return tensor if tensor.shape[dim] == size else tensor.narrow(dim, 0, size)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a network costs for one input.
+
+    Args:
+        params: learned numbers (weights, biases, scale and shift of normalisation).
+        macs: multiply-adds of convolutions and linear layers.
+        activations: numbers that convolutions and linear layers write.
+        weight_bytes: size of what is stored at 4 bytes a number, running statistics included.
+    """
+
+    params: int = 0
+    macs: int = 0
+    activations: int = 0
+    weight_bytes: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            self.params + other.params,
+            self.macs + other.macs,
+            self.activations + other.activations,
+            self.weight_bytes + other.weight_bytes,
+        )
+
+
+class ElasticLayer(nn.Module, ABC):
+    """A layer that holds the tensors of its largest size and can lend those of a smaller one."""
+
+    sizes: tuple[int, ...]
+    """The full sizes, as `tensors` takes them."""
+
+    @abstractmethod
+    def tensors(self, *sizes: int) -> dict[str, Tensor]:
+        """The tensors that a layer of `sizes` owns, under the names of that layer's state."""
+
+    @abstractmethod
+    def axis(self, name: Literal["in", "out"]) -> list[tuple[Tensor, int]]:
+        """The tensors, each with the dimension, that are indexed by the layer's input or output channels."""
+
+    @abstractmethod
+    def reset(self, generator: torch.Generator) -> None:
+        """Initialise the layer's parameters, drawing from `generator` only."""
+
+
+@final
+class ElasticConv(ElasticLayer):
+    """Convolution with elastic input channels, output channels and kernel size; "same" padding k // 2.
+
+    Args:
+        in_channels: largest number of input channels.
+        out_channels: largest number of output channels; equal to `in_channels` where `depthwise`.
+        kernel_sizes: the sizes it can take; the largest is stored.
+        stride: in every spatial axis; the output has ceil(n / stride) positions on an axis of n.
+        depthwise: each channel is convolved with a kernel of its own.
+        bias: whether it has one.
+        kernel_rule: a name of `KERNEL_RULES`.
+        spatial_dims: 2 for images, 3 for volumes.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_sizes: Sequence[int] = (1,),
+        stride: int = 1,
+        depthwise: bool = False,
+        bias: bool = False,
+        kernel_rule: str = "center_crop",
+        spatial_dims: int = 2,
+    ) -> None:
+        super().__init__()
+        largest = max(kernel_sizes)
+        self.sizes = (in_channels, out_channels, largest)
+        self.stride = stride
+        self.depthwise = depthwise
+        self.convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[spatial_dims]
+        self.spatial_dims = spatial_dims
+        shape = (out_channels, 1 if depthwise else in_channels) + (largest,) * spatial_dims
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        self.kernel_rule = KERNEL_RULES[kernel_rule](tuple(kernel_sizes), spatial_dims)
+
+    def tensors(self, in_channels: int, out_channels: int, kernel_size: int) -> dict[str, Tensor]:
+        """Leading output channels, leading input channels, and the kernel that the rule makes."""
+        weight = leading(self.weight, out_channels)
+        weight = weight if self.depthwise else leading(weight, in_channels, 1)
+        out = {"weight": self.kernel_rule(weight, kernel_size)}
+        return out if self.bias is None else out | {"bias": leading(self.bias, out_channels)}
+
+    def forward(
+        self, x: Tensor, out_channels: int | None = None, kernel_size: int | None = None, frozen: bool = False
+    ) -> Tensor:
+        """(N, in, ...) to (N, out, ...) with the active sizes; None means the full size, `frozen` that it is not trained."""
+        channels = x.shape[1]
+        out_channels = channels if self.depthwise else out_channels or self.sizes[1]
+        tensors = _detached(self.tensors(channels, out_channels, kernel_size or self.sizes[2]), frozen)
+        weight, bias = tensors["weight"], tensors.get("bias")
+        if self.depthwise and self.spatial_dims == 2 and bias is None:
+            return depthwise_conv2d(x, weight, self.stride)
+        groups = channels if self.depthwise else 1
+        return self.convolve(x, weight, bias, self.stride, weight.shape[-1] // 2, 1, groups)
+
+    def cost(
+        self, shape: tuple[int, ...], in_channels: int, out_channels: int, kernel_size: int
+    ) -> tuple[Cost, tuple[int, ...]]:
+        """Cost of the active layer on an input of spatial `shape`, and the output's spatial shape."""
+        out_shape = tuple(-(-size // self.stride) for size in shape)
+        weights = out_channels * (1 if self.depthwise else in_channels) * kernel_size**self.spatial_dims
+        params = weights + (0 if self.bias is None else out_channels)
+        positions = math.prod(out_shape)
+        return Cost(params, weights * positions, out_channels * positions, 4 * params), out_shape
+
+    def axis(self, name: Literal["in", "out"]) -> list[tuple[Tensor, int]]:
+        if name == "in":
+            return [(self.weight, 1)]
+        return [(self.weight, 0)] + ([] if self.bias is None else [(self.bias, 0)])
+
+    @torch.no_grad()
+    def reset(self, generator: torch.Generator) -> None:
+        fan_out = self.sizes[2] ** self.spatial_dims * self.sizes[1]
+        _fill_normal(self.weight, math.sqrt(2 / fan_out), generator)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+        self.kernel_rule.reset()
+
+
+@final
+class ElasticBatchNorm(ElasticLayer):
+    """Batch normalisation of as many leading channels as the input has.
+
+    In training mode it normalises by the batch and moves its running statistics; these are a mixture over all
+    sub-networks, so a sub-network is evaluated only after its own were re-estimated. Where `batch_statistics` is set,
+    it normalises by the batch in any mode and moves nothing.
+    """
+
+    def __init__(self, channels: int, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
+        super().__init__()
+        self.sizes = (channels,)
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.batch_statistics = False
+        self.weight = nn.Parameter(torch.empty(channels))
+        self.bias = nn.Parameter(torch.empty(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.running_mean: Tensor
+        self.running_var: Tensor
+
+    def tensors(self, channels: int) -> dict[str, Tensor]:
+        """Leading scale, shift, running mean and running variance."""
+        names = ("weight", "bias", "running_mean", "running_var")
+        return {name: leading(getattr(self, name), channels) for name in names}
+
+    def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
+        """(N, channels, ...) to the same shape; `frozen`: scale and shift are not trained, statistics do not move."""
+        own = _detached(self.tensors(x.shape[1]), frozen)
+        if self.batch_statistics or (frozen and self.training):
+            return F.batch_norm(x, None, None, own["weight"], own["bias"], True, 0.0, self.epsilon)
+        mean, var = own["running_mean"], own["running_var"]
+        return F.batch_norm(x, mean, var, own["weight"], own["bias"], self.training, self.momentum, self.epsilon)
+
+    def axis(self, name: Literal["in", "out"]) -> list[tuple[Tensor, int]]:
+        return [(tensor, 0) for tensor in (self.weight, self.bias, self.running_mean, self.running_var)]
+
+    @torch.no_grad()
+    def reset(self, generator: torch.Generator) -> None:
+        for tensor, value in ((self.weight, 1), (self.bias, 0), (self.running_mean, 0), (self.running_var, 1)):
+            tensor.fill_(value)
+
+
+@final
+class ElasticLinear(ElasticLayer):
+    """Linear layer with elastic input and output features."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, init: str = "uniform") -> None:
+        super().__init__()
+        self.sizes = (in_features, out_features)
+        self.init = init
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
+
+    def tensors(self, in_features: int, out_features: int) -> dict[str, Tensor]:
+        """Leading output features and leading input features."""
+        out = {"weight": leading(leading(self.weight, out_features), in_features, 1)}
+        return out if self.bias is None else out | {"bias": leading(self.bias, out_features)}
+
+    def forward(self, x: Tensor, out_features: int | None = None, frozen: bool = False) -> Tensor:
+        """(N, in) to (N, out)."""
+        tensors = _detached(self.tensors(x.shape[1], out_features or self.sizes[1]), frozen)
+        return F.linear(x, tensors["weight"], tensors.get("bias"))
+
+    def cost(self, in_features: int, out_features: int) -> Cost:
+        """Cost of the active layer for one row."""
+        params = in_features * out_features + (0 if self.bias is None else out_features)
+        return Cost(params, in_features * out_features, out_features, 4 * params)
+
+    def axis(self, name: Literal["in", "out"]) -> list[tuple[Tensor, int]]:
+        if name == "in":
+            return [(self.weight, 1)]
+        return [(self.weight, 0)] + ([] if self.bias is None else [(self.bias, 0)])
+
+    @torch.no_grad()
+    def reset(self, generator: torch.Generator) -> None:
+        if self.init == "uniform":
+            bound = 1 / math.sqrt(self.sizes[0])
+            noise = torch.rand(self.weight.shape, generator=generator, dtype=torch.float64)
+            self.weight.copy_((2 * noise - 1) * bound)
+        else:
+            _fill_normal(self.weight, math.sqrt(2 / self.sizes[1]), generator)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+def batch_norm_cost(channels: int) -> Cost:
+    """Cost of normalising `channels` channels: scale and shift are parameters, the statistics are stored beside them."""
+    return Cost(2 * channels, 0, 0, 16 * channels)
+
+
+def _fill_normal(tensor: Tensor, std: float, generator: torch.Generator) -> None:
+    tensor.copy_(torch.randn(tensor.shape, generator=generator, dtype=torch.float64) * std)
+
+
+def _detached(tensors: dict[str, Tensor], frozen: bool) -> dict[str, Tensor]:
+    return {name: tensor.detach() for name, tensor in tensors.items()} if frozen else tensors

@@ -1,0 +1,120 @@
+"""OFA-MobileNetV3 (Once-for-All, ICLR 2020; OFAv2, 2023, Table I).
+
+Feature maps for an input of 224 (or 64) pixels at width multiplier 1:
+
+    part      operator                                        channels  stride  side  activation  squeeze-excitation
+    stem      conv 3x3, then inverted residual k3 unexpanded  16        2       112 (32)  h-swish / ReLU
+    stage 1   inverted residuals                              24        2       56 (16)   ReLU
+    stage 2   inverted residuals                              40        2       28 (8)    ReLU        yes
+    stage 3   inverted residuals                              80        2       14 (4)    h-swish
+    stage 4   inverted residuals                              112       1       14 (4)    h-swish     yes
+    stage 5   inverted residuals                              160       2       7 (2)     h-swish     yes
+    exit      conv 1x1, mean, linear, dropout, linear         960, 1280, classes      h-swish
+"""
+
+from collections.abc import Iterator
+from typing import Any, final
+
+from torch import Tensor, nn
+
+from onceforall.architecture import MAIN_PATH, Architecture, Block
+from onceforall.layers.blocks import ConvNorm, Exit, InvertedResidual, Level
+from onceforall.layers.channels import ChannelGroup
+from onceforall.layers.elastic import Cost, ElasticConv, make_divisible
+from onceforall.search_space import BlockChoices, SearchSpace
+from onceforall.supernets.supernet import Freeze, Outputs, Supernet
+
+__all__ = ["OFAMobileNetV3"]
+
+STEM_WIDTH = 16
+#                width  stride  activation    squeeze-excitation
+STAGES = (
+    (24, 2, "relu", False),
+    (40, 2, "relu", True),
+    (80, 2, "hard_swish", False),
+    (112, 1, "hard_swish", True),
+    (160, 2, "hard_swish", True),
+)
+STEM_BLOCK = Block(kernel_size=3)
+
+
+@final
+class OFAMobileNetV3(Supernet):
+    """OFA-MobileNetV3 with elastic kernel size, expansion, depth and resolution.
+
+    Args:
+        space: choices of its five stages.
+        num_classes: number of classes.
+        in_channels: channels of the images.
+        width_mult: multiplies every width of the table above; results are rounded to multiples of 8.
+        dropout: rate before the last linear layer.
+        kernel_rule: how smaller kernels are made; see `layers.kernels`.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        width_mult: float = 1.0,
+        dropout: float = 0.1,
+        kernel_rule: str = "transform",
+    ) -> None:
+        options: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels, "width_mult": width_mult}
+        super().__init__(space, options | {"dropout": dropout, "kernel_rule": kernel_rule})
+        stem_width = make_divisible(STEM_WIDTH * width_mult)
+        self.stem = nn.ModuleList(
+            [
+                ConvNorm(ElasticConv(in_channels, stem_width, (3,), stride=2), "hard_swish"),
+                InvertedResidual(stem_width, stem_width, BlockChoices((3,)), activation="relu"),
+            ]
+        )
+        self.stages = nn.ModuleList()
+        self.exits = nn.ModuleDict()
+        width = stem_width
+        for number, (choices, row) in enumerate(zip(space.stages, STAGES, strict=False), start=1):
+            base, stride, activation, squeeze = row
+            out = make_divisible(base * width_mult)
+            stage = nn.ModuleList()
+            for block in choices.blocks:
+                main = InvertedResidual(width, out, block, stride, activation, squeeze, kernel_rule)
+                stage.append(Level({MAIN_PATH: main}))
+                width, stride = out, 1
+            self.stages.append(stage)
+            if number in space.exits:
+                # 6 and 8 times the stage's width; after the last stage 960 and 1280 times the multiplier, rounded
+                scaled = width if number < len(STAGES) else base * width_mult
+                features, mixed = make_divisible(6 * scaled), make_divisible(8 * scaled)
+                self.exits[str(number)] = Exit(width, features, mixed, num_classes, dropout)
+
+    def run(self, x: Tensor, architecture: Architecture, freeze: Freeze) -> Outputs:
+        x = self.stem[0](x, frozen=freeze.stem)
+        x = self.stem[1](x, STEM_BLOCK, freeze.stem)
+        outputs = []
+        for number, (stage, blocks) in enumerate(zip(self.stages, architecture.stages, strict=False), start=1):
+            for level, block in zip(stage, blocks.blocks, strict=False):  # pyright: ignore[reportArgumentType]
+                x = level(x, block, freeze.earlier_blocks and block is not blocks.blocks[-1])
+            if number in architecture.exits:
+                outputs.append(self.exits[str(number)](x, freeze.head))
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def measure(self, architecture: Architecture) -> Cost:
+        size = architecture.resolution
+        shape = (size, size) if isinstance(size, int) else size
+        first, second = self.stem
+        assert isinstance(first, ConvNorm) and isinstance(second, InvertedResidual)
+        total, shape = first.cost(shape, *first.conv.sizes)
+        stem, shape = second.cost(shape, STEM_BLOCK)
+        total += stem
+        for number, (stage, blocks) in enumerate(zip(self.stages, architecture.stages, strict=False), start=1):
+            for level, block in zip(stage, blocks.blocks, strict=False):  # pyright: ignore[reportArgumentType]
+                cost, shape = level.cost(shape, block)
+                total += cost
+            if number in architecture.exits:
+                total += self.exits[str(number)].cost(shape)  # pyright: ignore[reportCallIssue]
+        return total
+
+    def channel_groups(self) -> Iterator[ChannelGroup]:
+        for i, stage in enumerate(self.stages):
+            for j, level in enumerate(stage):  # pyright: ignore[reportArgumentType]
+                yield from level.channel_groups(f"stages.{i}.blocks.{j}")

@@ -1,0 +1,71 @@
+"""Elastic networks by name: one row here makes a network usable everywhere."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from onceforall.architecture import Resolution
+from onceforall.errors import UserError, check_choice, suggestion
+from onceforall.layers.kernels import KERNEL_RULES
+from onceforall.search_space import SearchSpace
+from onceforall.supernets.mobilenet_v3 import STAGES, OFAMobileNetV3
+from onceforall.supernets.supernet import Supernet
+
+__all__ = ["SUPERNETS", "create_supernet", "list_supernets"]
+
+
+def ofa_mbv3(
+    *,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    width_mult: float = 1.0,
+    dropout: float = 0.1,
+    kernel_sizes: Sequence[int] = (3, 5, 7),
+    expand_ratios: Sequence[float] = (3, 4, 6),
+    depths: Sequence[int] = (2, 3, 4),
+    resolutions: Sequence[Resolution] = tuple(range(128, 225, 4)),
+    kernel_rule: str = "transform",
+) -> OFAMobileNetV3:
+    """OFA-MobileNetV3 (Once-for-All, ICLR 2020): kernel 3-7, expansion 3-6, depth 2-4 in five stages."""
+    check_choice("kernel_rule", kernel_rule, KERNEL_RULES)
+    if width_mult <= 0:
+        raise UserError(f"width_mult {width_mult!r}: must be positive.")
+    if num_classes < 1 or in_channels < 1:
+        raise UserError(f"num_classes {num_classes!r} and in_channels {in_channels!r}: must be at least 1.")
+    if not 0 <= dropout < 1:
+        raise UserError(f"dropout {dropout!r}: must be at least 0 and below 1.")
+    small = [r for r in resolutions if min(r if isinstance(r, tuple | list) else (r,)) < 16]
+    if small:
+        raise UserError(f"resolution {small[0]}: too small for this network, which halves the image 5 times; use 16 or more.")
+    space = SearchSpace.build(
+        len(STAGES),
+        resolutions=resolutions,
+        depths=depths,
+        kernel_sizes=kernel_sizes,
+        expand_ratios=expand_ratios,
+    )
+    return OFAMobileNetV3(space, num_classes, in_channels, width_mult, dropout, kernel_rule)
+
+
+SUPERNETS: dict[str, Callable[..., Supernet]] = {"ofa_mbv3": ofa_mbv3}
+"""Functions that build an elastic network from keywords."""
+
+
+def list_supernets() -> list[str]:
+    """Names that `create_supernet` takes."""
+    return sorted(SUPERNETS)
+
+
+def create_supernet(name: str, *, seed: int = 0, **options: Any) -> Supernet:
+    """Build and initialise the elastic network `name`; its function in `SUPERNETS` lists its options.
+
+    Raises `UserError` for an unknown name or option, with the nearest one that exists.
+    """
+    check_choice("supernet", name, SUPERNETS)
+    allowed = inspect.signature(SUPERNETS[name]).parameters
+    for option in options:
+        if option not in allowed:
+            raise UserError(
+                f"supernet {name!r} has no option {option!r}.{suggestion(option, allowed)} Allowed: {', '.join(allowed)}."
+            )
+    return SUPERNETS[name](**options).initialise(seed)

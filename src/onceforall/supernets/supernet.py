@@ -1,0 +1,138 @@
+"""What every elastic network is: a module called with the architecture, which can hand out independent sub-networks."""
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self, final
+
+import torch
+from torch import Tensor, nn
+
+from onceforall.architecture import Architecture
+from onceforall.errors import UserError
+from onceforall.layers.channels import ChannelGroup
+from onceforall.layers.elastic import Cost, ElasticBatchNorm, ElasticLayer
+from onceforall.search_space import SearchSpace
+
+__all__ = ["Freeze", "Supernet"]
+
+Outputs = Tensor | tuple[Tensor, ...]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Which parts of a network a step does not train.
+
+    A frozen part runs with detached parameters, so its gradient is None and no optimiser moves it; its batch
+    normalisation uses the batch and moves no running statistics. Where all parts up to a point are frozen nothing of
+    them is kept for the backward pass.
+
+    Args:
+        stem: all before the first stage.
+        earlier_blocks: in every stage, the blocks before the last one that runs (ProX, section 2.2).
+        head: the exits.
+    """
+
+    stem: bool = False
+    earlier_blocks: bool = False
+    head: bool = False
+
+
+class Supernet(nn.Module, ABC):
+    """An elastic network.
+
+    It has no notion of an active sub-network: `supernet(x, architecture)` runs that architecture. A sub-network is
+    a supernet whose space holds one architecture; it alone may be called with the input only.
+
+    A network of this kind builds its modules in `__init__` from `space` and `options`, and says in `run` and
+    `measure` which of them an architecture uses. Extraction needs nothing more: the sub-network is the same class
+    built for the smaller space, and every elastic layer asks its namesake for the tensors it owns.
+
+    Args:
+        space: the architectures that it can run.
+        options: the other arguments of its class, from which it can be built again; JSON types only.
+    """
+
+    def __init__(self, space: SearchSpace, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.space = space
+        self.options = dict(options)
+
+    @abstractmethod
+    def run(self, x: Tensor, architecture: Architecture, freeze: Freeze) -> Outputs:
+        """The outputs of `architecture` for `x`."""
+
+    @abstractmethod
+    def measure(self, architecture: Architecture) -> Cost:
+        """Analytic cost of `architecture` for one input at its resolution."""
+
+    @abstractmethod
+    def channel_groups(self) -> Iterator[ChannelGroup]:
+        """Every elastic width, with all places where its channels appear."""
+
+    def forward(self, x: Tensor, architecture: Architecture | None = None, freeze: Freeze | None = None) -> Outputs:
+        """Run `architecture` on `x` (N, channels, ...).
+
+        Returns a tensor, or a tuple with one for each exit where the architecture has several. The spatial size of
+        `x` may differ from `architecture.resolution`. Raises `UserError` for an architecture outside the space, a
+        missing one where there is a choice, and an input with the wrong number of channels or axes.
+        """
+        if architecture is None:
+            architecture = self._single()
+        else:
+            self.space.check(architecture)
+        channels, axes = self.options["in_channels"], 2 + self.options.get("spatial_dims", 2)
+        if x.ndim != axes or x.shape[1] != channels:
+            raise UserError(f"input of shape {tuple(x.shape)}: this network takes {axes} axes with {channels} channels.")
+        return self.run(x, architecture, freeze or Freeze())
+
+    def _single(self) -> Architecture:
+        """The one architecture of a sub-network."""
+        largest = self.space.largest(exits="all")
+        if self.space != SearchSpace.only(largest):
+            raise UserError("a supernet is called with an architecture: supernet(x, arch); only supernet.subnet(arch) is not.")
+        return largest
+
+    def elastic_layers(self) -> Iterator[tuple[str, ElasticLayer]]:
+        """Name and module of every elastic layer."""
+        for name, module in self.named_modules():
+            if isinstance(module, ElasticLayer):
+                yield name, module
+
+    def subnet(self, architecture: Architecture) -> Self:
+        """`architecture` as a network of its own, with copies of the weights and running statistics it uses.
+
+        Evaluate it only after `calibrate`: the running statistics of a supernet belong to no one architecture.
+        """
+        self.space.check(architecture)
+        with torch.device("meta"):
+            net = type(self)(SearchSpace.only(architecture), **self.options)
+        state = {}
+        for name, layer in net.elastic_layers():
+            own = self.get_submodule(name)
+            assert isinstance(own, ElasticLayer)
+            tensors = own.tensors(*layer.sizes)
+            state |= {f"{name}.{key}": tensor.detach().clone() for key, tensor in tensors.items()}
+        net.load_state_dict(state, assign=True)
+        return net.train(self.training)
+
+    def set_dropout(self, rate: float) -> None:
+        """Set the rate of every dropout layer."""
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = rate
+
+    def use_batch_statistics(self, enabled: bool = True) -> None:
+        """Normalise by the batch in every mode and move no running statistics; as a teacher does."""
+        for module in self.modules():
+            if isinstance(module, ElasticBatchNorm):
+                module.batch_statistics = enabled
+
+    def initialise(self, seed: int = 0) -> Self:
+        """Set all parameters anew; a layer's values depend on the seed and its name only."""
+        for name, layer in self.elastic_layers():
+            key = random.Random(f"{seed}:{name}").getrandbits(63)
+            layer.reset(torch.Generator().manual_seed(key))
+        return self
