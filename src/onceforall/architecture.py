@@ -44,7 +44,9 @@ class Block:
         size, ratio = self.kernel_size, self.expand_ratio
         if MAIN_PATH not in self.paths:
             if size is not None or ratio is not None:
-                raise UserError(f"a block without its {MAIN_PATH!r} path has no kernel_size ({size}) or expand_ratio ({ratio}).")
+                raise UserError(
+                    f"a block without its {MAIN_PATH!r} path has no kernel_size ({size}) or expand_ratio ({ratio})."
+                )
             return
         if not _is_integer(size) or size < 1 or size % 2 == 0:
             raise UserError(f"kernel_size {size!r} of a block: must be a positive odd whole number.")

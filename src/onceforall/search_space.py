@@ -520,7 +520,9 @@ def _subset(name: str, present: tuple, given: tuple) -> tuple:
 def _superset(name: str, present: tuple, given: tuple) -> tuple:
     missing = [value for value in present if value not in given]
     if missing:
-        raise UserError(f"{name} {_listed(given)}: extending keeps every present choice, and {_listed(missing)} is missing.")
+        raise UserError(
+            f"{name} {_listed(given)}: extending keeps every present choice, and {_listed(missing)} is missing."
+        )
     return given
 
 

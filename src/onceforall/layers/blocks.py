@@ -78,9 +78,7 @@ class SqueezeExcitation(nn.Module):
         """(N, channels, ...) to the same shape."""
         channels = x.shape[1]
         mean = x.flatten(2).mean(2) if x.ndim != 4 else x.mean((2, 3))  # (N, channels)
-        scale = F.hardsigmoid(
-            self.expand(F.relu(self.reduce(mean, self.hidden(channels), frozen)), channels, frozen)
-        )
+        scale = F.hardsigmoid(self.expand(F.relu(self.reduce(mean, self.hidden(channels), frozen)), channels, frozen))
         return x * scale.view(*scale.shape, *(1,) * (x.ndim - 2))  # (N, channels, 1, ...)
 
     def cost(self, channels: int) -> Cost:

@@ -11,7 +11,7 @@ from onceforall.search_space import SearchSpace
 from onceforall.supernets.mobilenet_v3 import STAGES, OFAMobileNetV3
 from onceforall.supernets.supernet import Supernet
 
-__all__ = ["SUPERNETS", "create_supernet", "list_supernets"]
+__all__ = ["NETWORK_CLASSES", "SUPERNETS", "create_supernet", "list_supernets"]
 
 
 def ofa_mbv3(
@@ -36,7 +36,9 @@ def ofa_mbv3(
         raise UserError(f"dropout {dropout!r}: must be at least 0 and below 1.")
     small = [r for r in resolutions if min(r if isinstance(r, tuple | list) else (r,)) < 16]
     if small:
-        raise UserError(f"resolution {small[0]}: too small for this network, which halves the image 5 times; use 16 or more.")
+        raise UserError(
+            f"resolution {small[0]}: too small for this network, which halves the image 5 times; use 16 or more."
+        )
     space = SearchSpace.build(
         len(STAGES),
         resolutions=resolutions,
@@ -49,6 +51,9 @@ def ofa_mbv3(
 
 SUPERNETS: dict[str, Callable[..., Supernet]] = {"ofa_mbv3": ofa_mbv3}
 """Functions that build an elastic network from keywords."""
+
+NETWORK_CLASSES: dict[str, type[Supernet]] = {"OFAMobileNetV3": OFAMobileNetV3}
+"""Classes by the name under which a saved network remembers its own."""
 
 
 def list_supernets() -> list[str]:

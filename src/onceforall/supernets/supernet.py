@@ -85,14 +85,18 @@ class Supernet(nn.Module, ABC):
             self.space.check(architecture)
         channels, axes = self.options["in_channels"], 2 + self.options.get("spatial_dims", 2)
         if x.ndim != axes or x.shape[1] != channels:
-            raise UserError(f"input of shape {tuple(x.shape)}: this network takes {axes} axes with {channels} channels.")
+            raise UserError(
+                f"input of shape {tuple(x.shape)}: this network takes {axes} axes with {channels} channels."
+            )
         return self.run(x, architecture, freeze or Freeze())
 
     def _single(self) -> Architecture:
         """The one architecture of a sub-network."""
         largest = self.space.largest(exits="all")
         if self.space != SearchSpace.only(largest):
-            raise UserError("a supernet is called with an architecture: supernet(x, arch); only supernet.subnet(arch) is not.")
+            raise UserError(
+                "a supernet is called with an architecture: supernet(x, arch); only supernet.subnet(arch) is not."
+            )
         return largest
 
     def elastic_layers(self) -> Iterator[tuple[str, ElasticLayer]]:

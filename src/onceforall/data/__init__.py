@@ -1,0 +1,172 @@
+"""Images with labels: from a folder, Tiny ImageNet, the built-in digits or arrays to batches.
+
+Importing this package does not import torch; training and evaluation batches do when they are made.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from onceforall.data.arrays import array_set
+from onceforall.data.assembly import DataOptions, data_from_arrays, data_from_files
+from onceforall.data.augmentation import Augmentation
+from onceforall.data.check import DataReport, check_data
+from onceforall.data.decoding import UnreadableImage
+from onceforall.data.digits import digits
+from onceforall.data.folder import list_folder
+from onceforall.data.images import ImageData
+from onceforall.data.listing import existing_folder
+from onceforall.data.preparation import Preparation
+from onceforall.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
+from onceforall.errors import UserError, check_choice
+
+__all__ = [
+    "KINDS",
+    "Augmentation",
+    "DataReport",
+    "ImageData",
+    "Preparation",
+    "UnreadableImage",
+    "check_data",
+    "from_arrays",
+    "load_data",
+]
+
+KINDS = ("auto", "folder", "tiny_imagenet", "digits")
+DIGITS_AUGMENTATION = Augmentation(horizontal_flip=False)  # a mirrored digit is none
+
+
+def load_data(
+    path: str | Path | None = None,
+    kind: str = "auto",
+    *,
+    classes: int | Sequence[str] | None = None,
+    max_resolution: int = 64,
+    image_size: int | None = None,
+    channels: int | None = None,
+    fit: str = "crop",
+    crop_ratio: float | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    maximum: int | None = None,
+    validation_fraction: float = 0.15,
+    test_fraction: float = 0.15,
+    seed: int = 0,
+    group_pattern: str | None = None,
+    group_csv: str | Path | None = None,
+    group_column: str | None = None,
+    train_per_class: int | None = None,
+    validation_per_class: int | None = None,
+    rest_to_test: bool = True,
+    augmentation: Augmentation | None = None,
+    cache_dir: str | Path | None = None,
+    skip_unreadable: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> ImageData:
+    """Load a data set of labelled images.
+
+    - `path`: a folder; None for the built-in digits. `kind`: one of `KINDS`; "auto" looks at the layout.
+    - `classes`: the first n, or a list of names; None for all.
+    - `max_resolution`: the largest resolution that will be trained; images are stored large enough for it.
+      `image_size` gives the stored side length itself. Images of one shape that are not larger keep their size.
+    - `channels`: 1 or 3; None: 1 where every file is grey, else 3. `fit`, `crop_ratio`, `mean`, `std`, `maximum`: see
+      `Preparation`; by default mean and std are measured on the training images, and `crop_ratio` is 0.875 (digits,
+      which fill their frame: 1).
+    - `validation_fraction`, `test_fraction`, `seed`: the stratified split, for splits that the layout does not give.
+      `group_pattern` (a regular expression with one bracketed part, for file names) or `group_csv` and `group_column`
+      keep the images of one group, such as a patient, on one side.
+    - `train_per_class`, `validation_per_class`, `rest_to_test`: Tiny ImageNet only, see `list_tiny_imagenet`.
+    - `augmentation`: of training batches; digits are by default not mirrored.
+    - `cache_dir`: where decoded images are kept (default `$ONCEFORALL_CACHE` or `~/.cache/onceforall`).
+    - `skip_unreadable`: leave out files that cannot be read instead of refusing; `describe()` lists them.
+    - `progress(job, done, total)` is called while files are read and decoded.
+
+    Raises `UserError` for everything that its caller can mend.
+    """
+    check_choice("kind", kind, KINDS)
+    kind = _detect(path) if kind == "auto" else kind
+    if kind != "tiny_imagenet" and (train_per_class, validation_per_class, rest_to_test) != (None, None, True):
+        raise UserError("train_per_class, validation_per_class and rest_to_test apply to kind 'tiny_imagenet' only.")
+    if augmentation is None:
+        augmentation = DIGITS_AUGMENTATION if kind == "digits" else Augmentation()
+    if crop_ratio is None:
+        crop_ratio = 1.0 if kind == "digits" else 0.875
+    options = DataOptions(
+        max_resolution=max_resolution,
+        image_size=image_size,
+        channels=channels,
+        fit=fit,
+        crop_ratio=crop_ratio,
+        mean=mean,
+        std=std,
+        maximum=maximum,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        seed=seed,
+        group_pattern=group_pattern,
+        group_csv=group_csv,
+        group_column=group_column,
+        augmentation=augmentation,
+        cache_dir=cache_dir,
+        skip_unreadable=skip_unreadable,
+        progress=progress,
+    )
+    if kind == "digits":
+        if path is not None:
+            raise UserError(f"kind 'digits' is built in and takes no path; got {str(path)!r}.")
+        return data_from_arrays(digits(classes), options)
+    if path is None:
+        raise UserError(f"kind {kind!r} needs the path of a folder; got none.")
+    if kind == "tiny_imagenet":
+        per_class = (train_per_class, validation_per_class, rest_to_test)
+        return data_from_files(list_tiny_imagenet(path, classes, *per_class, seed=seed), options)
+    return data_from_files(list_folder(path, classes), options)
+
+
+def _detect(path: str | Path | None) -> str:
+    if path is None:
+        return "digits"
+    return "tiny_imagenet" if is_tiny_imagenet(existing_folder(path)) else "folder"
+
+
+def from_arrays(
+    images: np.ndarray,
+    labels: np.ndarray | Sequence[int],
+    classes: Sequence[str] | None = None,
+    name: str = "arrays",
+    *,
+    max_resolution: int = 64,
+    image_size: int | None = None,
+    channels: int | None = None,
+    fit: str = "crop",
+    crop_ratio: float = 0.875,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    maximum: int | None = None,
+    validation_fraction: float = 0.15,
+    test_fraction: float = 0.15,
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
+    augmentation: Augmentation | None = None,
+) -> ImageData:
+    """A data set from images (N, H, W) or (N, H, W, C), uint8, uint16 or floats of 0 to 1, and N labels from 0.
+
+    `groups` names the group (patient) of each image; images of one group stay in one split. The other options are
+    those of `load_data`. Raises `UserError`.
+    """
+    options = DataOptions(
+        max_resolution=max_resolution,
+        image_size=image_size,
+        channels=channels,
+        fit=fit,
+        crop_ratio=crop_ratio,
+        mean=mean,
+        std=std,
+        maximum=maximum,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        seed=seed,
+        augmentation=augmentation or Augmentation(),
+    )
+    return data_from_arrays(array_set(images, labels, classes, name), options, groups)

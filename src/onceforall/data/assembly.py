@@ -1,0 +1,248 @@
+"""From what a layout found, or from arrays, to an `ImageData`: store, split, measure mean and standard deviation."""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from onceforall.data.arrays import ArraySet
+from onceforall.data.augmentation import Augmentation
+from onceforall.data.cache import Progress, Storage, cached_images, storage_for
+from onceforall.data.images import ImageData
+from onceforall.data.listing import Listing
+from onceforall.data.preparation import FITS, Preparation, check_whole, to_stored
+from onceforall.data.splits import assign_splits, groups_from_csv, groups_from_pattern
+from onceforall.errors import UserError, check_choice
+
+__all__ = ["DataOptions", "data_from_arrays", "data_from_files"]
+
+
+@final
+@dataclass(frozen=True)
+class DataOptions:
+    """The options that every kind of data set has; `load_data` documents them. Raises `UserError`."""
+
+    max_resolution: int = 64
+    image_size: int | None = None
+    channels: int | None = None
+    fit: str = "crop"
+    crop_ratio: float = 0.875
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    maximum: int | None = None
+    validation_fraction: float = 0.15
+    test_fraction: float = 0.15
+    seed: int = 0
+    group_pattern: str | None = None
+    group_csv: str | Path | None = None
+    group_column: str | None = None
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    cache_dir: str | Path | None = None
+    skip_unreadable: bool = False
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        check_whole("max_resolution", self.max_resolution, 1, 16384)
+        if self.image_size is not None:
+            check_whole("image_size", self.image_size, 1, 16384)
+        check_choice("fit", self.fit, FITS)
+        Preparation(self.channels or 1, self.fit, self.crop_ratio)  # checks these values
+        if self.maximum is not None:
+            check_whole("maximum", self.maximum, 1, 65535)
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise UserError(f"seed {self.seed!r} must be a whole number.")
+        if self.group_pattern is not None and self.group_csv is not None:
+            raise UserError("group_pattern and group_csv exclude each other; give one.")
+        if (self.group_csv is None) != (self.group_column is None):
+            raise UserError("group_csv and group_column go together; give both, as in manifest.csv and patient_id.")
+        if (self.mean is None) != (self.std is None):
+            raise UserError("mean and std go together; give both or neither (then they are measured).")
+
+    @property
+    def store_size(self) -> int:
+        """Side length in pixels to which larger images are reduced before they are stored."""
+        if self.image_size is not None:
+            return self.image_size
+        return math.ceil(self.max_resolution / self.crop_ratio) if self.fit == "crop" else self.max_resolution
+
+
+def data_from_files(listing: Listing, options: DataOptions) -> ImageData:
+    """Decode (or find in the cache), split and measure the files of a listing. Raises `UserError`."""
+    if options.channels not in (None, 1, 3):
+        raise UserError(f"channels {options.channels!r} is not possible for image files; give 1 or 3, or leave it out.")
+    groups = _groups(listing, options)
+    _split(listing, groups, range(len(listing.files)), options)  # fails before hours of decoding, not after
+    stored = cached_images(
+        listing.root,
+        listing.files,
+        Storage(options.store_size, options.fit, options.channels),
+        options.skip_unreadable,
+        options.cache_dir,
+        options.progress,
+    )
+    rows = [i for i, name in enumerate(listing.files) if name not in stored.unreadable]
+    facts: dict[str, Any] = {
+        "root": str(listing.root),
+        "sizes": [{"height": h, "width": w, "count": count} for h, w, count in stored.sizes],
+        "unreadable": stored.unreadable,
+    }
+    return _assemble(
+        name=listing.name,
+        classes=listing.classes,
+        images=stored.images,
+        rows=rows,
+        files=[listing.files[i] for i in rows],
+        labels=[listing.labels[i] for i in rows],
+        splits=_split(listing, groups, rows, options),
+        digests=[stored.digests[i] for i in rows],
+        groups=None if groups is None else [groups[i] for i in rows],
+        bit_depth=stored.bit_depth,
+        store_size=stored.store_size,
+        facts=facts,
+        options=options,
+    )
+
+
+def data_from_arrays(arrays: ArraySet, options: DataOptions, groups: Sequence[str] | None = None) -> ImageData:
+    """Store (in memory), split and measure images that are already there. Raises `UserError`."""
+    if options.group_csv is not None or options.group_pattern is not None:
+        raise UserError("group_pattern and group_csv apply to image files; images in memory take groups=[...].")
+    if groups is not None and len(groups) != len(arrays.files):
+        raise UserError(f"groups has {len(groups)} entries; give one for each of the {len(arrays.files)} images.")
+    images = arrays.images
+    bit_depth = 16 if images.dtype == np.uint16 else 8
+    channels = options.channels or _channels(images)
+    store_size = storage_for([(images.shape[1], images.shape[2])], options.store_size, options.fit)
+    preparation = Preparation(channels, options.fit, bit_depth=bit_depth, store_size=store_size)
+    return _assemble(
+        name=arrays.name,
+        classes=arrays.classes,
+        images=np.stack([to_stored(image, preparation) for image in images]),
+        rows=range(len(images)),
+        files=arrays.files,
+        labels=arrays.labels,
+        splits=_assign(arrays.files, arrays.labels, arrays.classes, None, groups, options),
+        digests=[hashlib.sha256(image.tobytes()).hexdigest() for image in images],
+        groups=groups,
+        bit_depth=bit_depth,
+        store_size=store_size,
+        facts={"sizes": [{"height": images.shape[1], "width": images.shape[2], "count": len(images)}]},
+        options=options,
+    )
+
+
+def _channels(images: np.ndarray) -> int:
+    """Channels of (N, H, W, C) images; three equal ones count as one."""
+    same = images.shape[3] == 3 and bool((images == images[:, :, :, :1]).all())
+    return 1 if same else images.shape[3]
+
+
+def _groups(listing: Listing, options: DataOptions) -> list[str] | None:
+    if options.group_pattern is not None:
+        return groups_from_pattern(listing.files, options.group_pattern)
+    if options.group_csv is not None and options.group_column is not None:
+        path = Path(options.group_csv).expanduser()
+        path = path if path.is_absolute() or path.is_file() else listing.root / path
+        return groups_from_csv(listing.files, path, options.group_column)
+    return None
+
+
+def _split(listing: Listing, groups: list[str] | None, rows: Sequence[int], options: DataOptions) -> list[str]:
+    return _assign(
+        [listing.files[i] for i in rows],
+        [listing.labels[i] for i in rows],
+        listing.classes,
+        [listing.splits[i] for i in rows],
+        None if groups is None else [groups[i] for i in rows],
+        options,
+    )
+
+
+def _assign(
+    files: Sequence[str],
+    labels: Sequence[int],
+    classes: Sequence[str],
+    given: Sequence[str] | None,
+    groups: Sequence[str] | None,
+    options: DataOptions,
+) -> list[str]:
+    fractions = options.validation_fraction, options.test_fraction
+    return assign_splits(files, labels, classes, given, groups, *fractions, seed=options.seed)
+
+
+def _assemble(
+    *,
+    name: str,
+    classes: Sequence[str],
+    images: np.ndarray,
+    rows: Sequence[int],
+    files: Sequence[str],
+    labels: Sequence[int],
+    splits: Sequence[str],
+    digests: Sequence[str],
+    groups: Sequence[str] | None,
+    bit_depth: int,
+    store_size: int | None,
+    facts: dict[str, Any],
+    options: DataOptions,
+) -> ImageData:
+    maximum = options.maximum or (65535 if bit_depth == 16 else 255)
+    if maximum > 255 and bit_depth == 8:
+        raise UserError(f"maximum {maximum} is out of range for 8-bit images; allowed is 1 to 255.")
+    mean, std = options.mean, options.std
+    if mean is None or std is None:
+        train = np.asarray(rows)[np.asarray(splits) == "train"]
+        mean, std = mean_and_std(images, train, maximum)
+    preparation = Preparation(
+        channels=images.shape[1],
+        fit=options.fit,
+        crop_ratio=options.crop_ratio,
+        mean=tuple(mean),
+        std=tuple(std),
+        bit_depth=bit_depth,
+        maximum=maximum,
+        store_size=store_size,
+    )
+    return ImageData(
+        name=name,
+        classes=classes,
+        images=images,
+        rows=rows,
+        files=files,
+        labels=labels,
+        splits=splits,
+        digests=digests,
+        preparation=preparation,
+        augmentation=options.augmentation,
+        groups=groups,
+        facts={**facts, "copies_across_splits": _copies_across(digests, splits)},
+    )
+
+
+def _copies_across(digests: Sequence[str], splits: Sequence[str]) -> int:
+    """Number of validation and test images that stand byte-identical among the training images."""
+    trained = {digest for digest, split in zip(digests, splits, strict=True) if split == "train"}
+    return sum(split != "train" and digest in trained for digest, split in zip(digests, splits, strict=True))
+
+
+def mean_and_std(images: np.ndarray, rows: np.ndarray, maximum: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel over all pixels of (N, C, h, w) rows, in units of `maximum`.
+
+    Rounded to 4 decimals, so that they do not depend on the order of the sums; a constant channel gets std 1.
+    """
+    total = np.zeros(images.shape[1])
+    squares = np.zeros(images.shape[1])
+    for start in range(0, len(rows), 256):
+        part = images[rows[start : start + 256]].astype(np.float64) / maximum
+        total += part.sum(axis=(0, 2, 3))
+        squares += np.square(part).sum(axis=(0, 2, 3))
+    pixels = len(rows) * images.shape[2] * images.shape[3]
+    mean = total / pixels
+    std = np.sqrt(np.maximum(squares / pixels - np.square(mean), 0.0))
+    rounded = [round(float(value), 4) for value in std]
+    return tuple(round(float(value), 4) for value in mean), tuple(value if value > 0.0 else 1.0 for value in rounded)

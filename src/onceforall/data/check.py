@@ -1,0 +1,226 @@
+"""What is in a data folder, found in one pass, before anything is trained: `onceforall data check PATH`."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from onceforall.data.decoding import UnreadableImage, decode, read_header
+from onceforall.data.folder import split_folders
+from onceforall.data.listing import IMAGE_SUFFIXES, existing_folder, files_below, subfolders
+from onceforall.data.splits import SPLITS
+from onceforall.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
+from onceforall.errors import check_choice
+
+__all__ = ["DataReport", "check_data"]
+
+UNDIVIDED = "undivided"  # the split of a layout that gives none
+SHOWN = 10  # entries of a list that the text shows
+
+
+@final
+@dataclass(frozen=True)
+class DataReport:
+    """The findings of `check_data`.
+
+    `counts[split][class]` counts files, readable or not; the split is "undivided" where the layout gives none.
+    `sizes`, `modes` and `bit_depths` count the readable images by "width x height", by what the file stores ("L" grey,
+    "RGB" colour, ...) and by bits per channel. `unreadable` gives a reason per file. `copies` are groups of
+    byte-identical images that stand in several classes or splits; `copies_within` counts the superfluous ones inside
+    one class and split. `ignored` are files that lie outside the class folders.
+    """
+
+    root: str
+    kind: str
+    classes: tuple[str, ...]
+    counts: dict[str, dict[str, int]]
+    sizes: dict[str, int]
+    modes: dict[str, int]
+    bit_depths: dict[int, int]
+    unreadable: dict[str, str]
+    copies: tuple[tuple[str, ...], ...]
+    copies_within: int
+    ignored: tuple[str, ...]
+
+    @property
+    def errors(self) -> list[str]:
+        """What keeps this folder from being trained on, one line each."""
+        found = []
+        if len(self.classes) < 2:
+            names = ", ".join(self.classes) or "none"
+            found.append(f"{len(self.classes)} class folder(s) ({names}); at least two are needed, each with images")
+        empty = [c for c in self.classes if sum(per_class.get(c, 0) for per_class in self.counts.values()) == 0]
+        if empty:
+            found.append(f"no files for class {', '.join(empty)}; fill or remove these folders")
+        elif "train" in self.counts and (untrained := [c for c in self.classes if not self.counts["train"].get(c)]):
+            found.append(f"no training files for class {', '.join(untrained)}")
+        if len(self.counts) > 1 and (
+            bare := [s for s, n in self.counts.items() if s != "train" and not any(n.values())]
+        ):
+            found.append(f"no files in class folders for the split {', '.join(bare)}; fill or remove its folder")
+        if self.unreadable:
+            found.append(f"{len(self.unreadable)} file(s) cannot be read as images; mend, remove or skip them")
+        return found
+
+    @property
+    def warnings(self) -> list[str]:
+        """What can be trained on but deserves a look, one line each."""
+        found = []
+        if self.copies:
+            found.append(f"{len(self.copies)} image(s) stand byte-identical in several classes or splits")
+        if self.copies_within:
+            found.append(f"{self.copies_within} byte-identical copies inside a class: a split may part them")
+        if self.ignored:
+            found.append(f"{len(self.ignored)} file(s) outside the class folders are ignored")
+        if len(self.bit_depths) > 1:
+            found.append("8-bit and 16-bit images are mixed; all are stored with 16 bits")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """The findings in JSON types."""
+        return {
+            "root": self.root,
+            "kind": self.kind,
+            "classes": list(self.classes),
+            "counts": self.counts,
+            "sizes": self.sizes,
+            "modes": self.modes,
+            "bit_depths": {str(bits): count for bits, count in self.bit_depths.items()},
+            "unreadable": self.unreadable,
+            "copies": [list(group) for group in self.copies],
+            "copies_within": self.copies_within,
+            "ignored": list(self.ignored),
+            "errors": self.errors,
+            "warnings": self.warnings,
+        }
+
+    def text(self) -> str:
+        """The findings for people, a few lines each topic."""
+        total = sum(sum(per_class.values()) for per_class in self.counts.values())
+        lines = [f"{self.root}: {total} files, {len(self.classes)} classes, layout {self.kind}", ""]
+        lines += self._table()
+        lines += ["", f"sizes       {_counted(self.sizes)}", f"modes       {_counted(self.modes)}"]
+        lines += [f"bit depths  {_counted({f'{bits} bit': n for bits, n in self.bit_depths.items()})}"]
+        lines += _block("unreadable", [f"{name}: {reason}" for name, reason in sorted(self.unreadable.items())])
+        lines += _block("byte-identical in several classes or splits", [" = ".join(group) for group in self.copies])
+        lines += _block("outside the class folders, ignored", list(self.ignored))
+        lines += ["", *(f"error: {line}" for line in self.errors), *(f"warning: {line}" for line in self.warnings)]
+        if not self.errors:
+            lines.append("ready to be trained on")
+        return "\n".join(lines)
+
+    def _table(self) -> list[str]:
+        width = max([len(name) for name in self.classes] + [5])
+        splits = list(self.counts)
+        rows = [f"{'class':<{width}}  " + "  ".join(f"{split:>10}" for split in splits)]
+        for name in self.classes[:200]:
+            rows.append(f"{name:<{width}}  " + "  ".join(f"{self.counts[split].get(name, 0):>10}" for split in splits))
+        rows.append(f"{'all':<{width}}  " + "  ".join(f"{sum(self.counts[split].values()):>10}" for split in splits))
+        return rows
+
+
+def _counted(counts: dict[str, int]) -> str:
+    shown = [f"{name} ({count})" for name, count in list(counts.items())[:SHOWN]]
+    more = f", and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
+    return (", ".join(shown) + more) or "none"
+
+
+def _block(title: str, entries: Sequence[str]) -> list[str]:
+    if not entries:
+        return []
+    more = [f"  ... and {len(entries) - SHOWN} more"] if len(entries) > SHOWN else []
+    return ["", f"{title} ({len(entries)}):", *(f"  {entry}" for entry in entries[:SHOWN]), *more]
+
+
+def check_data(
+    path: str | Path, kind: str = "auto", progress: Callable[[str, int, int], None] | None = None
+) -> DataReport:
+    """Read and decode every file of a data folder once and report what it holds.
+
+    `kind`: "auto", "folder" or "tiny_imagenet". A bad file, an empty class or a single class is reported, not raised;
+    a missing or empty folder raises `UserError`. `progress(job, done, total)` is called with job "check".
+    """
+    check_choice("kind", kind, ("auto", "folder", "tiny_imagenet"))
+    root = existing_folder(path)
+    if kind == "auto":
+        kind = "tiny_imagenet" if is_tiny_imagenet(root) else "folder"
+    splits, classes, entries = _tiny_entries(root) if kind == "tiny_imagenet" else _folder_entries(root)
+    counts = {split: dict.fromkeys(classes, 0) for split in splits}
+    sizes: Counter[str] = Counter()
+    modes: Counter[str] = Counter()
+    bit_depths: Counter[int] = Counter()
+    unreadable: dict[str, str] = {}
+    same: dict[str, list[tuple[str, str, str]]] = {}
+    for done, (file, name, split) in enumerate(entries, start=1):
+        counts[split][name] += 1
+        try:
+            data = _bytes(root / file)
+            header = read_header(data, file)
+            pixels = decode(data, file)
+        except UnreadableImage as error:
+            unreadable[file] = error.reason
+        else:
+            sizes[f"{pixels.shape[1]} x {pixels.shape[0]}"] += 1
+            modes[header.mode] += 1
+            bit_depths[header.bits] += 1
+            same.setdefault(hashlib.sha256(data).hexdigest(), []).append((file, name, split))
+        if progress is not None and (done % 256 == 0 or done == len(entries)):
+            progress("check", done, len(entries))
+    copies = [group for group in same.values() if len(group) > 1]
+    return DataReport(
+        root=str(path),
+        kind=kind,
+        classes=tuple(classes),
+        counts=counts,
+        sizes=dict(sizes.most_common()),
+        modes=dict(modes.most_common()),
+        bit_depths=dict(bit_depths.most_common()),
+        unreadable=unreadable,
+        copies=tuple(tuple(file for file, _, _ in group) for group in copies if len(_places(group)) > 1),
+        copies_within=sum(len(group) - len(_places(group)) for group in copies),
+        ignored=_ignored(root, {file for file, _, _ in entries}, kind),
+    )
+
+
+def _places(group: Sequence[tuple[str, str, str]]) -> set[tuple[str, str]]:
+    """The (class, split) pairs in which the copies of one image stand."""
+    return {(name, split) for _, name, split in group}
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableImage(path.name, f"cannot be opened ({error.strerror})") from None
+
+
+def _folder_entries(root: Path) -> tuple[list[str], list[str], list[tuple[str, str, str]]]:
+    """Splits, classes and (file, class, split) of class folders, however incomplete."""
+    parts = split_folders(root)
+    places = [(split, root / name) for split, name in sorted(parts.items())] or [(UNDIVIDED, root)]
+    classes = sorted({name for _, place in places for name in subfolders(place)})
+    entries = [
+        ((place / name / file).relative_to(root).as_posix(), name, split)
+        for split, place in places
+        for name in classes
+        if (place / name).is_dir()
+        for file in files_below(place / name)
+    ]
+    return [split for split in SPLITS if split in parts] or [UNDIVIDED], classes, sorted(entries)
+
+
+def _tiny_entries(root: Path) -> tuple[list[str], list[str], list[tuple[str, str, str]]]:
+    listing = list_tiny_imagenet(root)
+    rows = zip(listing.files, listing.labels, listing.splits, strict=True)
+    entries = [(file, listing.classes[label], split or "train") for file, label, split in rows]
+    return ["train", "test"], list(listing.classes), entries
+
+
+def _ignored(root: Path, listed: set[str], kind: str) -> tuple[str, ...]:
+    """Files that no class holds; of Tiny ImageNet only images, its lists belong to the layout."""
+    rest = [file for file in files_below(root) if file not in listed]
+    if kind == "tiny_imagenet":
+        rest = [file for file in rest if file.lower().endswith(IMAGE_SUFFIXES)]
+    return tuple(rest)

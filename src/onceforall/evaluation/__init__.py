@@ -1,0 +1,1 @@
+"""Tasks, metrics, calibration, cost and latency of sub-networks."""

@@ -1,0 +1,1 @@
+"""Schedules, the loop that trains them, and what a run leaves behind."""

@@ -1,0 +1,492 @@
+"""The one loop: it trains any list of phases on any elastic network, and resumes exactly.
+
+    train -> for each phase: begin (grow, weights, teacher, sort, optimiser) -> for each epoch -> for each step -> end
+
+A step draws a resolution and its architectures, goes through its micro-batches (data, teacher, and for each
+sub-network forward and backward), adds up gradients over the processes, and moves the weights once. All of it is a
+function of the seed and the position in the run; see `randomness`.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from onceforall.architecture import Architecture, Resolution
+from onceforall.data.images import ImageData
+from onceforall.errors import UserError, check_choice
+from onceforall.evaluation.calibration import CalibrationRule, calibrate
+from onceforall.evaluation.evaluate import calibration_batches, predict
+from onceforall.evaluation.tasks import Task
+from onceforall.layers.channels import sort_channels
+from onceforall.supernets.supernet import Supernet
+from onceforall.training.checkpoint import load_into, load_network, parse_state, read_state, save_network, write_state
+from onceforall.training.distillation import objective
+from onceforall.training.distributed import World, connect
+from onceforall.training.ledger import Ledger, bytes_kept_for_backward
+from onceforall.training.optimizers import PhaseOptimizer
+from onceforall.training.phases import Phase, draw_architectures
+from onceforall.training.plan import expected_step_macs, steps_per_epoch, student_macs, teacher_macs
+from onceforall.training.randomness import keyed_generator, keyed_random, seeded_layers
+from onceforall.training.records import Records, describe_run
+from onceforall.training.teachers import TeacherNetwork
+
+__all__ = ["PRECISIONS", "RunOptions", "train", "validation_architectures"]
+
+PRECISIONS = {"fp64": None, "fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Data type of autocast by name; the first two run without."""
+
+
+@final
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is carried out, whatever it trains.
+
+    Args:
+        seed: of everything that is drawn.
+        device: "auto", "cpu" or "cuda".
+        precision: "fp32"; "bf16" or "fp16" by autocast; "fp64" for tests.
+        micro_batches: parts of a batch that are passed one after another (or by other processes). Batch
+            normalisation, dropout and augmentation see one part; the number of processes must divide it.
+        checkpoint_every: steps between states to resume from.
+        max_minutes: stop, resumable, after this time.
+        calibration_images: training images for re-estimating batch normalisation.
+        calibration_rule: see `calibrate`.
+        validation_images: images of the validation split that are used while training; None for all.
+        balance: "classes" draws every class equally often, with replacement; "none" passes every image once an epoch.
+        random_validation: random architectures that are validated beside the smallest and the largest.
+        threads: processor threads of torch; None leaves them.
+    """
+
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "fp32"
+    micro_batches: int = 1
+    checkpoint_every: int = 200
+    max_minutes: float | None = None
+    calibration_images: int = 512
+    calibration_rule: CalibrationRule = "reference"
+    validation_images: int | None = None
+    balance: Literal["none", "classes"] = "none"
+    random_validation: int = 2
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("balance", self.balance, ("none", "classes"))
+        check_choice("calibration_rule", self.calibration_rule, ("reference", "population"))
+        for name in ("micro_batches", "checkpoint_every", "calibration_images"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} {getattr(self, name)!r}: must be at least 1.")
+        if self.random_validation < 0:
+            raise UserError(f"random_validation {self.random_validation!r}: must be zero or more.")
+
+
+def train(
+    supernet: Supernet,
+    phases: Sequence[Phase],
+    task: Task,
+    data: ImageData,
+    *,
+    run_dir: str | Path,
+    options: RunOptions | None = None,
+    resume: bool = False,
+    settings: dict[str, Any] | None = None,
+) -> Supernet:
+    """Train `supernet` through `phases` and return it with the best weights of the last one.
+
+    Args:
+        supernet: is changed; where a phase needs a larger space than it has, a grown one takes its place.
+        phases: the schedule.
+        task: losses and metric.
+        data: images with the splits "train" and "validation".
+        run_dir: where everything is written; must be empty unless `resume`.
+        options: how the run is carried out.
+        resume: go on from the last state in `run_dir`. Phases, data and options that decide the result must be the
+            same as before.
+        settings: anything JSON can hold that is to be kept with the run (its recipe).
+
+    Raises `UserError` where the run cannot start, where the loss becomes not finite, and where memory ends.
+    """
+    options = options or RunOptions()
+    _check_schedule(phases, data)
+    with connect(options.device) as world:
+        if options.micro_batches % world.size:
+            raise UserError(f"micro_batches {options.micro_batches}: must be a multiple of the {world.size} processes.")
+        run = _Run(supernet, list(phases), task, data, Path(run_dir), options, world, settings or {}, resume)
+        with run.records:
+            run.all_phases()
+        return run.supernet
+
+
+def validation_architectures(phase: Phase, seed: int, random_ones: int) -> dict[str, Architecture]:
+    """The fixed few sub-networks by which a phase is judged: smallest, largest and random ones."""
+    out = {"smallest": phase.space.smallest(), "largest": phase.space.largest()}
+    for number in range(random_ones):
+        drawn = phase.space.sample(keyed_random(seed, phase.name, "validation", number))
+        if drawn not in out.values():
+            out[f"random_{number + 1}"] = drawn
+    return {name: arch for name, arch in out.items() if name != "smallest" or arch != out["largest"]}
+
+
+def _check_schedule(phases: Sequence[Phase], data: ImageData) -> None:
+    names = [phase.name for phase in phases]
+    if not phases:
+        raise UserError("the schedule has no phase.")
+    if len(set(names)) < len(names):
+        raise UserError(f"names of phases must differ, got {', '.join(names)}.")
+    if phases[0].teacher.source in ("first", "previous_phase"):
+        raise UserError(f"the first phase, {names[0]!r}, has no phase before it to take a teacher from.")
+    if not data.count("train") or not data.count("validation"):
+        raise UserError("training needs images in the splits 'train' and 'validation'.")
+
+
+@final
+class _Run:
+    """A run in progress. `index`, `step` (in the phase) and `total_steps` are its position."""
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        phases: list[Phase],
+        task: Task,
+        data: ImageData,
+        folder: Path,
+        options: RunOptions,
+        world: World,
+        settings: dict[str, Any],
+        resume: bool,
+    ) -> None:
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        self.dtype = torch.float64 if options.precision == "fp64" else torch.float32
+        self.supernet = supernet.to(world.device, self.dtype)
+        self.phases, self.task, self.data, self.folder = phases, task, data, folder
+        self.options, self.world = options, world
+        self.index, self.step, self.total_steps = 0, 0, 0
+        self.best: float | None = None
+        self.optimizer: PhaseOptimizer | None = None
+        self.teacher: TeacherNetwork | None = None
+        self.teacher_macs: dict[Resolution, int] = {}
+        self.ledger = Ledger(world.device)
+        self.loss_sum, self.loss_count = 0.0, 0
+        network = {"class": type(supernet).__name__, "options": supernet.options, "space": supernet.space.to_dict()}
+        described = describe_run(phases, options, data, network, settings)
+        self.records = Records(folder, phases, described, self._work(), data, world, resume)
+        self.state = self._read_state() if resume else None
+
+    # -- the run ----------------------------------------------------------------------------------------------------
+
+    def all_phases(self) -> None:
+        start = 0
+        if self.state is not None:
+            start = self.state["index"]
+            self.ledger = Ledger(self.world.device, self.state["ledger"])
+        for self.index in range(start, len(self.phases)):
+            self._one_phase(self.phases[self.index])
+        self._load_weights(self.phases[-1], "best")
+
+    def _one_phase(self, phase: Phase) -> None:
+        self.ledger.begin_phase(phase.name)
+        self._begin(phase)
+        steps = steps_per_epoch(self.data.count("train"), phase)
+        self.records.begin_phase(self.index, self.step / (steps * phase.total_epochs))
+        if self.step == 0:
+            self._rehearse(phase)
+        first_epoch = self.step // steps
+        for epoch in range(first_epoch, phase.total_epochs):
+            order = self._order(phase, epoch)
+            while self.step < (epoch + 1) * steps:
+                self._train_step(phase, epoch, order[self.step - epoch * steps])
+                if self.step % self.options.checkpoint_every == 0 and self.step % steps:
+                    self._save_state()
+            self._end_epoch(phase, epoch)
+            self._save_state()
+        self._end(phase)
+
+    def _begin(self, phase: Phase) -> None:
+        """Space, weights, channel order, teacher and optimiser of a phase; or all of them as they were saved."""
+        if phase.space.largest() not in self.supernet.space:
+            raise UserError(f"phase {phase.name!r} trains architectures that the supernet does not have.")
+        previous = self.phases[self.index - 1] if self.index else None
+        carried = self.optimizer.state() if self.optimizer and phase.optimizer_state == "carry" else None
+        if self.state is None:
+            self.step, self.best = 0, None
+            if previous is not None:
+                self._load_weights(previous, phase.start_from)
+                if phase.sort_channels != "none":
+                    banded = phase.sort_channels == "banded"
+                    sort_channels(self.supernet.channel_groups(), previous.space, banded)
+        self.supernet.set_dropout(phase.dropout)
+        self.supernet.train()
+        self.teacher = self._make_teacher(phase)
+        sizes = phase.resolutions or phase.space.resolutions
+        self.teacher_macs = {size: teacher_macs(self.supernet, self.phases, self.index, size) for size in sizes}
+        self.optimizer = PhaseOptimizer(self.supernet, phase, self.options.precision == "fp16")
+        if self.state is not None:
+            self.supernet.load_state_dict(self.state["network"])
+            self.optimizer.load(self.state["optimizer"])
+            self.step, self.total_steps, self.best = (self.state[name] for name in ("step", "total_steps", "best"))
+            self.loss_sum, self.loss_count = self.state["loss_sum"], self.state["loss_count"]
+            self.state = None
+        elif carried is not None:
+            self.optimizer.load(carried)
+
+    def _make_teacher(self, phase: Phase) -> TeacherNetwork | None:
+        """The network that gives soft targets in `phase`; none where there is no teacher, or it is in the step itself."""
+        source = phase.teacher.source
+        if source in ("none", "in_place"):
+            return None
+        if source in ("first", "previous_phase"):
+            origin = self.phases[0 if source == "first" else self.index - 1]
+            network = load_network(self._weights(origin, "best"), type(self.supernet))
+            network = network.subnet(origin.space.largest(exits="all"))
+        else:
+            network = load_network(Path(source))
+            network = network.subnet(network.space.largest(exits="all"))
+        if network.options["num_classes"] != self.supernet.options["num_classes"]:
+            own, other = self.supernet.options["num_classes"], network.options["num_classes"]
+            raise UserError(f"the teacher {source} has {other} classes and the supernet has {own}.")
+
+        def images(resolution: Resolution) -> Iterator[Tensor]:
+            return (batch for batch, _ in self._calibration_batches(phase, resolution))
+
+        return TeacherNetwork(network.to(self.world.device, self.dtype), phase.teacher, images)
+
+    # -- a step -----------------------------------------------------------------------------------------------------
+
+    def _train_step(self, phase: Phase, epoch: int, batch: np.ndarray) -> None:
+        optimizer, options = self.optimizer, self.options
+        assert optimizer is not None
+        where = (options.seed, phase.name, self.step)
+        resolutions = phase.resolutions or phase.space.resolutions
+        resolution = keyed_random(*where, "resolution").choice(resolutions)
+        architectures = draw_architectures(phase, resolution, keyed_random(*where, "architectures"))
+        parts = list(enumerate(np.array_split(batch, options.micro_batches)))
+        losses = torch.zeros(len(architectures), dtype=torch.float64, device=self.world.device)
+        optimizer.begin_step(self._progress(phase))
+        for number, indices in self.world.share(parts):
+            self._micro_batch(phase, (*where, number), indices, len(indices) / len(batch), architectures, losses)
+        self._check_finite(phase, architectures, losses)
+        self.world.sum_gradients(optimizer.parameters)
+        optimizer.step()
+        self.step += 1
+        self.total_steps += 1
+        self.loss_sum += float(losses.mean())
+        self.loss_count += 1
+        macs = student_macs(self.supernet, architectures) + self.teacher_macs[resolution]
+        self.ledger.count(len(batch), macs * len(batch))
+        share = 1 / (steps_per_epoch(self.data.count("train"), phase) * phase.total_epochs)
+        self.records.advance(phase, epoch, share, self.loss_sum / self.loss_count, len(batch))
+        if options.max_minutes is not None and self.records.minutes() > options.max_minutes:
+            self._save_state()
+            raise UserError(f"stopped after {options.max_minutes:g} minutes as asked; go on with --resume.")
+
+    def _micro_batch(
+        self,
+        phase: Phase,
+        where: tuple,
+        indices: np.ndarray,
+        share: float,
+        architectures: list[Architecture],
+        losses: Tensor,
+    ) -> None:
+        """Add to the gradients and to `losses` what one part of the batch contributes."""
+        optimizer, device = self.optimizer, self.world.device
+        assert optimizer is not None
+        amp = PRECISIONS[self.options.precision]
+        resolution = architectures[0].resolution
+
+        def views(size: Resolution) -> tuple[Tensor, Tensor]:
+            """The same views of the images at any resolution: what is drawn depends on the place in the run only."""
+            return self.data.train_batch(indices, size, keyed_generator(*where, "augmentation"), device, self.dtype)
+
+        with self.ledger.time("data"):
+            images, labels = views(resolution)
+        soft_targets = None
+        if self.teacher is not None:
+            wanted = self.teacher.resolution(resolution)
+            with self.ledger.time("teacher"), torch.autocast(device.type, amp, enabled=amp is not None):
+                seen = images if wanted == resolution else views(wanted)[0]
+                soft_targets = self.teacher.soft_targets(seen, wanted)
+        scale = share / (len(architectures) if phase.gradients == "mean" else 1)
+        for number, architecture in enumerate(architectures):
+            with self.ledger.time("student"), seeded_layers(device, *where, "layers", number):
+                with torch.autocast(device.type, amp, enabled=amp is not None):
+                    outputs = self.supernet(images, architecture, phase.freeze)
+                    loss = objective(outputs, labels, soft_targets, self.task, phase)
+                optimizer.scaled(loss * scale).backward()
+                losses[number] += loss.detach() * share
+                if phase.teacher.source == "in_place" and soft_targets is None:
+                    assert isinstance(outputs, Tensor)
+                    soft_targets = outputs.detach()
+
+    def _check_finite(self, phase: Phase, architectures: list[Architecture], losses: Tensor) -> None:
+        """Add up the losses over the processes and stop before the weights move if one is not finite."""
+        losses.copy_(torch.tensor(self.world.sum(losses.tolist())))
+        for architecture, loss in zip(architectures, losses.tolist(), strict=True):
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"the loss became {loss} at step {self.step} of phase {phase.name!r} in the architecture "
+                    f"{architecture}; the last state before it is kept. Try a smaller learning_rate or clip_gradient."
+                )
+
+    # -- order and cost ---------------------------------------------------------------------------------------------
+
+    def _order(self, phase: Phase, epoch: int) -> list[np.ndarray]:
+        """The batches of an epoch: a new order each time; images that fill no batch are left out of this epoch."""
+        generator = keyed_generator(self.options.seed, phase.name, "order", epoch)
+        count = self.data.count("train")
+        if self.options.balance == "classes":
+            weights = torch.from_numpy(self.data.train_weights("classes"))
+            order = torch.multinomial(weights, count, replacement=True, generator=generator).numpy()
+        else:
+            order = torch.randperm(count, generator=generator).numpy()
+        size = phase.batch_size
+        return [order[i * size : (i + 1) * size] for i in range(steps_per_epoch(count, phase))]
+
+    def _progress(self, phase: Phase) -> float:
+        """Epochs of the phase that are done, as a fraction."""
+        return self.step / steps_per_epoch(self.data.count("train"), phase)
+
+    def _work(self) -> list[float]:
+        """Expected multiply-adds of each phase; for the time left."""
+        images = self.data.count("train")
+        out = []
+        for index, phase in enumerate(self.phases):
+            steps = steps_per_epoch(images, phase) * phase.total_epochs
+            out.append(
+                steps * min(phase.batch_size, images) * sum(expected_step_macs(self.supernet, self.phases, index))
+            )
+        return out
+
+    # -- validation -------------------------------------------------------------------------------------------------
+
+    def _rehearse(self, phase: Phase) -> None:
+        """Before the first step: validate two batches, so that what is broken fails now, and measure memory."""
+        largest = phase.space.largest(exits="all")
+        with self.ledger.time("validation"):
+            self._score(phase, largest, images=2 * phase.batch_size)
+        part = max(2, phase.batch_size // self.options.micro_batches)
+        indices = np.arange(min(part, self.data.count("train")))
+        net = self.supernet.subnet(largest)
+        images, labels = self.data.train_batch(
+            indices, largest.resolution, torch.Generator().manual_seed(0), self.world.device, self.dtype
+        )
+        with bytes_kept_for_backward() as kept, seeded_layers(self.world.device, "memory"):
+            objective(net(images), labels, None, self.task, phase)
+        self.ledger.note(activation_bytes=kept[0])
+
+    def _end_epoch(self, phase: Phase, epoch: int) -> None:
+        last = epoch + 1 == phase.total_epochs
+        line: dict[str, Any] = {"train_loss": self.loss_sum / max(1, self.loss_count)}
+        self.loss_sum, self.loss_count = 0.0, 0
+        if last or (epoch + 1) % phase.validate_every == 0:
+            scores = self._validate(phase)
+            metric = self.task.metric
+            mean = sum(score[metric] for score in scores.values()) / len(scores)
+            line |= {"validation": scores, "mean": mean}
+            better = self.best is None or (mean > self.best if self.task.higher_is_better else mean < self.best)
+            if better:
+                self.best = mean
+                self._save_weights(phase, "best", {"epoch": epoch + 1, "mean": mean, "metric": metric})
+        self.records.end_epoch(self.index, epoch, self.total_steps, line, self.task.metric)
+
+    def _validate(self, phase: Phase) -> dict[str, dict[str, float]]:
+        """Metrics of the phase's fixed architectures; the processes share the work."""
+        architectures = validation_architectures(phase, self.options.seed, self.options.random_validation)
+        table: list[float] = []
+        names: list[str] = []
+        for number, architecture in enumerate(architectures.values()):
+            if number % self.world.size == self.world.rank or not names:
+                score = self._score(phase, architecture, self.options.validation_images)
+                names = names or list(score)
+            mine = number % self.world.size == self.world.rank
+            table += [score[name] if mine else 0.0 for name in names]
+        table = self.world.sum(table)
+        rows = [table[i : i + len(names)] for i in range(0, len(table), len(names))]
+        return {name: dict(zip(names, row, strict=True)) for name, row in zip(architectures, rows, strict=True)}
+
+    def _score(self, phase: Phase, architecture: Architecture, images: int | None) -> dict[str, float]:
+        net = self.supernet.subnet(architecture)
+        with self.ledger.time("calibration"):
+            batches = self._calibration_batches(phase, architecture.resolution)
+            calibrate(net, batches, self.options.calibration_rule)
+        with self.ledger.time("validation"):
+            count = self.data.count("validation")
+            indices = np.arange(count if images is None else min(images, count))
+            batches = self.data.batches(
+                "validation",
+                architecture.resolution,
+                phase.batch_size,
+                indices=indices,
+                device=self.world.device,
+                dtype=self.dtype,
+            )
+            return self.task.measure(predict(net, batches, self.task))
+
+    def _calibration_batches(self, phase: Phase, resolution: Resolution) -> Iterator[tuple[Tensor, Tensor]]:
+        return calibration_batches(
+            self.data,
+            resolution,
+            self.options.calibration_images,
+            seed=self.options.seed,
+            device=self.world.device,
+            dtype=self.dtype,
+        )
+
+    # -- saving -----------------------------------------------------------------------------------------------------
+
+    def _end(self, phase: Phase) -> None:
+        self._save_weights(phase, "last", {"epoch": phase.total_epochs})
+        self.ledger.end_phase()
+        self.records.end_phase(self.ledger.entries)
+
+    def _weights(self, phase: Phase, which: str) -> Path:
+        return self.folder / "checkpoints" / f"{self.phases.index(phase) + 1}-{phase.name}-{which}.safetensors"
+
+    def _load_weights(self, phase: Phase, which: str) -> None:
+        load_into(self.supernet, self._weights(phase, which))
+        self.supernet.to(self.world.device, self.dtype)
+
+    def _save_weights(self, phase: Phase, which: str, info: dict[str, Any]) -> None:
+        with self.ledger.time("checkpoint"):
+            if self.world.is_first:
+                info = {"phase": phase.name, "which": which, "classes": list(self.data.classes), **info}
+                info |= {"preparation": self.data.preparation.to_dict()}
+                save_network(self.supernet, self._weights(phase, which), info)
+            self.world.sum([0.0])  # nobody reads the file before it is written
+
+    def _save_state(self) -> None:
+        """Write all that the next step depends on."""
+        assert self.optimizer is not None
+        if not self.world.is_first:
+            return
+        with self.ledger.time("checkpoint"):
+            state = {
+                "index": self.index,
+                "step": self.step,
+                "total_steps": self.total_steps,
+                "best": self.best,
+                "loss_sum": self.loss_sum,
+                "loss_count": self.loss_count,
+                "network": self.supernet.state_dict(),
+                "optimizer": self.optimizer.state(),
+                "ledger": self.ledger.entries,
+            }
+            write_state(self.folder / "checkpoints", state)
+
+    def _read_state(self) -> dict[str, Any] | None:
+        """The state to go on from, on every process; None where the run ended before its first one."""
+        data, notice = read_state(self.folder / "checkpoints") if self.world.is_first else (b"", "")
+        data = self.world.send_from_first(data)
+        if notice:
+            self.records.say(notice)
+        state = parse_state(data) if data else None
+        self.records.rewind(-1 if state is None else state["total_steps"])
+        return state

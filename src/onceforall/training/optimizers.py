@@ -1,0 +1,96 @@
+"""The optimiser of a phase: parameter groups, learning rate, clipping and the scaling that fp16 needs."""
+
+import math
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from onceforall.layers.elastic import ElasticBatchNorm
+from onceforall.layers.kernels import TransformMatrices
+from onceforall.supernets.supernet import Supernet
+from onceforall.training.phases import Phase
+
+__all__ = ["PhaseOptimizer", "learning_rate_factor"]
+
+
+def learning_rate_factor(phase: Phase, epochs_done: float) -> float:
+    """Factor of `phase.learning_rate` when this many epochs (a fraction counts) of the phase are done.
+
+    1. In the warm-up it rises linearly from `warmup_start` to 1. 2. After it, "cosine" falls as
+    (1 + cos(pi * t)) / 2 with t from 0 to 1; "constant" stays 1.
+    """
+    if epochs_done < phase.warmup_epochs:
+        return phase.warmup_start + (1 - phase.warmup_start) * epochs_done / phase.warmup_epochs
+    if phase.decay == "constant":
+        return 1.0
+    return (1 + math.cos(math.pi * (epochs_done - phase.warmup_epochs) / max(1, phase.epochs))) / 2
+
+
+@final
+class PhaseOptimizer:
+    """Moves the parameters of a network as a phase says.
+
+    Weights decay; biases and normalisation do not (by type, not by name). `parameters` lists all that may move.
+    """
+
+    def __init__(self, supernet: Supernet, phase: Phase, scaled: bool) -> None:
+        self.phase = phase
+        matrices = [p for m in supernet.modules() if isinstance(m, TransformMatrices) for p in m.parameters()]
+        for matrix in matrices:
+            matrix.requires_grad_(phase.kernel_matrices != "frozen")
+        exempt = {id(matrix) for matrix in matrices} if phase.kernel_matrices != "decay" else set()
+        norms = {id(p) for m in supernet.modules() if isinstance(m, ElasticBatchNorm) for p in m.parameters()}
+        self.parameters = [p for p in supernet.parameters() if p.requires_grad]
+        plain = {id(p) for p in self.parameters if p.ndim < 2} | norms | exempt
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.parameters if id(p) not in plain], "weight_decay": phase.weight_decay},
+            {"params": [p for p in self.parameters if id(p) in plain], "weight_decay": 0.0},
+        ]
+        self.optimizer = _build(phase, [group for group in groups if group["params"]])
+        to_identity = phase.kernel_matrices == "decay_to_identity"
+        self.identities = [(m, torch.eye(len(m)).to(m)) for m in matrices] if to_identity else []
+        device = self.parameters[0].device.type
+        self.scaler = torch.amp.GradScaler(device, enabled=scaled)  # pyright: ignore[reportPrivateImportUsage]
+
+    def begin_step(self, epochs_done: float) -> None:
+        """Forget the gradients and set the learning rate."""
+        self.optimizer.zero_grad(set_to_none=True)
+        rate = self.phase.learning_rate * learning_rate_factor(self.phase, epochs_done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss from which gradients are taken."""
+        return self.scaler.scale(loss)
+
+    def step(self) -> None:
+        """Move the parameters that have a gradient; all others stay as they are, their momentum too."""
+        self.scaler.unscale_(self.optimizer)
+        for matrix, identity in self.identities:
+            if matrix.grad is not None:
+                matrix.grad.add_(matrix.detach() - identity, alpha=self.phase.weight_decay)
+        if self.phase.clip_gradient is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.phase.clip_gradient)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def state(self) -> dict[str, Any]:
+        """All that `load` needs."""
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a state; hyper-parameters stay those of the phase."""
+        hyper = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(self.optimizer.param_groups, hyper, strict=True):
+            group.update(own)
+        self.scaler.load_state_dict(state["scaler"])
+
+
+def _build(phase: Phase, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    if phase.optimizer == "sgd":
+        nesterov = phase.nesterov and phase.momentum > 0
+        return torch.optim.SGD(groups, phase.learning_rate, phase.momentum, nesterov=nesterov)
+    kind = torch.optim.Adam if phase.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, phase.learning_rate, (phase.momentum, phase.beta2))

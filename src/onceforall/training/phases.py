@@ -1,0 +1,372 @@
+"""A schedule is a list of values: phases, and the functions that return the lists of the published methods.
+
+The loop has no knowledge of any method. What a method needs is a field of `Phase`.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, final
+
+from onceforall.architecture import Architecture, Resolution
+from onceforall.errors import UserError, check_choice
+from onceforall.search_space import SearchSpace
+from onceforall.supernets.supernet import Freeze
+
+__all__ = [
+    "PAPER_ROWS",
+    "SCHEDULES",
+    "SMALL_ROWS",
+    "Phase",
+    "Row",
+    "Teacher",
+    "draw_architectures",
+    "progressive_shrinking",
+    "sandwich",
+]
+
+
+@final
+@dataclass(frozen=True)
+class Teacher:
+    """Where soft targets come from.
+
+    Args:
+        source: "none"; "first", the largest sub-network as the first phase left it; "previous_phase", the largest
+            of the previous phase; "in_place", the step's first sub-network; or the path of a saved network.
+        batchnorm: "batch" normalises by the batch and moves nothing, as Once-for-All's teacher in training mode does,
+            but with dropout off; "calibrated" uses statistics re-estimated for each resolution.
+        input: "student" gives it the student's images; "native" the same views at the teacher's own resolution.
+        exit_weights: for a teacher with several exits, the weight of each exit's outputs in the sum that is distilled;
+            equal weights by default.
+    """
+
+    source: str = "none"
+    batchnorm: Literal["batch", "calibrated"] = "batch"
+    input: Literal["student", "native"] = "student"
+    exit_weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("batchnorm of a teacher", self.batchnorm, ("batch", "calibrated"))
+        check_choice("input of a teacher", self.input, ("student", "native"))
+
+
+# Bounds that every phase must meet: field, test, what the message says.
+_POSITIVE = ("learning_rate", "batch_size", "subnets_per_step", "validate_every")
+_NOT_NEGATIVE = ("epochs", "warmup_epochs", "weight_decay", "task_weight", "distillation_weight", "momentum")
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "decay": ("cosine", "constant"),
+    "optimizer": ("sgd", "adam", "adamw"),
+    "optimizer_state": ("fresh", "carry"),
+    "gradients": ("sum", "mean"),
+    "sampler": ("random", "sandwich", "largest"),
+    "kernel_matrices": ("decay", "no_decay", "decay_to_identity", "frozen"),
+    "sort_channels": ("none", "banded", "reference"),
+    "start_from": ("best", "last"),
+}
+
+
+@final
+@dataclass(frozen=True)
+class Phase:
+    """One phase of a schedule: what is trained, for how long, how, and from what.
+
+    Args:
+        name: unique in its schedule; letters, digits and underscores.
+        space: the architectures that are trained.
+        epochs: passes over the training data after the warm-up.
+        warmup_epochs: passes before, in addition, in which the learning rate rises linearly.
+        warmup_start: fraction of the learning rate at which it starts; 1 holds it constant.
+        learning_rate: for a whole batch (not per process).
+        decay: "cosine" to zero over `epochs`, step by step, or "constant".
+        optimizer: "sgd", "adam" or "adamw".
+        momentum: of SGD, or the first beta of Adam.
+        nesterov: whether SGD's momentum is Nesterov's.
+        beta2: the second beta of Adam.
+        weight_decay: for weights; biases and normalisation have none.
+        kernel_matrices: what weight decay does to the matrices of kernel transformation: "decay" pulls them to zero
+            like any weight, as the reference does; "no_decay"; "decay_to_identity"; "frozen" does not train them
+            (the paper's text, for the phases after the kernel phase).
+        optimizer_state: "fresh" starts a new optimiser, "carry" goes on with that of the previous phase.
+        batch_size: images of a step, over all processes.
+        resolutions: what each step draws its resolution from; those of `space` by default.
+        sampler: what a step trains: "random" draws `subnets_per_step` architectures; "sandwich" takes the largest,
+            the smallest and random ones; "largest" the largest with all its exits.
+        subnets_per_step: number of architectures of a step.
+        favoured: a part of the space that is drawn from with `favoured_probability` instead of all of it.
+        favoured_probability: between 0 and 1.
+        gradients: "sum" adds the gradients of a step's sub-networks, as the reference does, so that more of them
+            make larger steps; "mean" averages them.
+        teacher: where soft targets come from.
+        task_weight: factor of the loss against labels for a sub-network that has soft targets; without them it is 1.
+        distillation_weight: factor of the distance to the soft targets.
+        exit_loss_weights: factor of each exit's loss for an architecture with several exits; equal by default.
+        dropout: rate in the supernet.
+        freeze: parts that are not trained.
+        sort_channels: at the start, put important channels first: "banded" keeps every sub-network of the previous
+            phase what it was; "reference" sorts hidden units of squeeze-excitation without bands, as the reference does.
+        start_from: weights of the previous phase to start from: "best" on validation, or the "last".
+        clip_gradient: largest norm of the whole gradient, or None.
+        validate_every: epochs between validations; the last epoch is always followed by one.
+    """
+
+    name: str
+    space: SearchSpace
+    epochs: int
+    warmup_epochs: int = 0
+    warmup_start: float = 0.1
+    learning_rate: float = 0.08
+    decay: Literal["cosine", "constant"] = "cosine"
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    momentum: float = 0.9
+    nesterov: bool = True
+    beta2: float = 0.999
+    weight_decay: float = 3e-5
+    kernel_matrices: Literal["decay", "no_decay", "decay_to_identity", "frozen"] = "decay"
+    optimizer_state: Literal["fresh", "carry"] = "fresh"
+    batch_size: int = 64
+    resolutions: tuple[Resolution, ...] | None = None
+    sampler: Literal["random", "sandwich", "largest"] = "random"
+    subnets_per_step: int = 1
+    favoured: SearchSpace | None = None
+    favoured_probability: float = 0.0
+    gradients: Literal["sum", "mean"] = "sum"
+    teacher: Teacher = field(default_factory=Teacher)
+    task_weight: float = 1.0
+    distillation_weight: float = 1.0
+    exit_loss_weights: tuple[float, ...] | None = None
+    dropout: float = 0.1
+    freeze: Freeze = field(default_factory=Freeze)
+    sort_channels: Literal["none", "banded", "reference"] = "none"
+    start_from: Literal["best", "last"] = "best"
+    clip_gradient: float | None = None
+    validate_every: int = 1
+
+    def __post_init__(self) -> None:
+        def refuse(name: str, rule: str) -> None:
+            raise UserError(f"{name} {getattr(self, name)!r} of phase {self.name!r}: must be {rule}.")
+
+        if not self.name or not self.name.replace("_", "").isalnum():
+            refuse("name", "letters, digits and underscores")
+        for name in ("epochs", "warmup_epochs", "batch_size", "subnets_per_step", "validate_every"):
+            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int):
+                refuse(name, "a whole number")
+        for name in _POSITIVE:
+            if not getattr(self, name) > 0:
+                refuse(name, "positive")
+        for name in _NOT_NEGATIVE:
+            if not getattr(self, name) >= 0:
+                refuse(name, "zero or more")
+        for name, allowed in _CHOICES.items():
+            check_choice(f"{name} of phase {self.name!r}", getattr(self, name), allowed)
+        for name in ("warmup_start", "favoured_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                refuse(name, "between 0 and 1")
+        for name in ("dropout", "momentum", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                refuse(name, "at least 0 and below 1")
+        if self.epochs + self.warmup_epochs == 0:
+            refuse("epochs", "at least 1 where there is no warm-up")
+        if self.sampler == "sandwich" and self.subnets_per_step < 2:
+            refuse("subnets_per_step", "at least 2 for the sandwich (the largest and the smallest)")
+        if self.sampler == "largest" and self.subnets_per_step != 1:
+            refuse("subnets_per_step", "1 where only the largest is trained")
+        if self.resolutions is not None and not set(self.resolutions) <= set(self.space.resolutions):
+            refuse("resolutions", f"among those of the space, {self.space.resolutions}")
+        if self.clip_gradient is not None and not self.clip_gradient > 0:
+            refuse("clip_gradient", "positive, or none")
+        if self.favoured_probability > 0 and self.favoured is None:
+            refuse("favoured", "a part of the space where favoured_probability is above 0")
+        if self.teacher.source == "in_place" and self.subnets_per_step < 2:
+            refuse("subnets_per_step", "at least 2 for in-place distillation")
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs with the warm-up."""
+        return self.epochs + self.warmup_epochs
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary of JSON types."""
+        out = {f.name: getattr(self, f.name) for f in fields(self)}
+        out |= {"space": self.space.to_dict(), "teacher": asdict(self.teacher), "freeze": asdict(self.freeze)}
+        return out | {"favoured": None if self.favoured is None else self.favoured.to_dict()}
+
+
+def draw_architectures(phase: Phase, resolution: Resolution, rng: random.Random) -> list[Architecture]:
+    """The architectures that one step trains, in order, all at `resolution`."""
+    space = phase.space
+    fixed = {
+        "random": [],
+        "sandwich": [space.largest(), space.smallest()],
+        "largest": [space.largest(exits="all")],
+    }[phase.sampler]
+
+    def draw() -> Architecture:
+        favoured = phase.favoured is not None and rng.random() < phase.favoured_probability
+        return (phase.favoured if favoured and phase.favoured is not None else space).sample(rng)
+
+    drawn = [draw() for _ in range(phase.subnets_per_step - len(fixed))]
+    return [replace(architecture, resolution=resolution) for architecture in fixed + drawn]
+
+
+# -- schedules ----------------------------------------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True)
+class Row:
+    """What a published table says of one phase."""
+
+    epochs: int
+    warmup_epochs: int
+    learning_rate: float
+    subnets_per_step: int = 1
+
+
+PAPER_ROWS: Mapping[str, Row] = {
+    "full": Row(180, 5, 2.6),
+    "kernel": Row(120, 5, 0.96),
+    "depth": Row(25, 0, 0.08, 2),
+    "depth_last": Row(120, 5, 0.24, 2),
+    "expand": Row(25, 0, 0.08, 4),
+    "expand_last": Row(120, 5, 0.24, 4),
+    "resolution": Row(25, 0, 0.08),
+    "resolution_last": Row(120, 5, 0.24),
+}
+"""Once-for-All on ImageNet with batches of 2,048 images. The full network's learning rate is that of the only other
+published configuration. The rows for resolution are those of depth: the paper has all resolutions from the start."""
+
+SMALL_ROWS: Mapping[str, Row] = {
+    "full": Row(12, 1, 0.08),
+    "kernel": Row(4, 0, 0.03),
+    "depth": Row(2, 0, 0.02),
+    "depth_last": Row(4, 0, 0.03),
+    "expand": Row(2, 0, 0.02),
+    "expand_last": Row(4, 0, 0.03),
+    "resolution": Row(2, 0, 0.02),
+    "resolution_last": Row(4, 0, 0.03),
+}
+"""For a few thousand images and batches of 64; one sub-network a step."""
+
+
+def progressive_shrinking(
+    space: SearchSpace,
+    *,
+    rows: Mapping[str, Row] = SMALL_ROWS,
+    resolution: Literal["mixed", "descending"] = "mixed",
+    total_epochs: int | None = None,
+    subnets_per_step: int | None = None,
+) -> list[Phase]:
+    """Progressive shrinking (Once-for-All, section 3.3): the largest network first, then kernel, depth and width.
+
+    Phases: full; kernel, all sizes at once; depth, one smaller value a phase; expand, one smaller value a phase,
+    with the channels sorted before. Every phase after the first is distilled from the largest network as the first
+    phase left it.
+
+    Args:
+        space: all that is to be trained; a factor with one choice has no phase.
+        rows: numbers for each kind of phase; `..._last` is the row of the phase that completes a factor.
+        resolution: "mixed" trains all resolutions from the start; "descending" starts with the largest and adds
+            smaller ones in phases at the end.
+        total_epochs: scale the rows' epochs, warm-up included, so that they sum to this.
+        subnets_per_step: use this instead of the rows'.
+    """
+    check_choice("resolution", resolution, ("mixed", "descending"))
+    order = ["kernel_sizes", "depths", "expand_ratios"] + ["resolutions"] * (resolution == "descending")
+    names = {"kernel_sizes": "kernel", "depths": "depth", "expand_ratios": "expand", "resolutions": "resolution"}
+    opened: dict[str, tuple] = {factor: getattr(space, factor)[-1:] for factor in order if getattr(space, factor)}
+    first = Teacher(source="first")
+    phases = [_phase("full", rows["full"], space.restrict(**opened), "largest", Teacher(), subnets_per_step)]
+    for factor in opened:
+        choices = getattr(space, factor)
+        steps = [0] if factor == "kernel_sizes" and len(choices) > 1 else range(len(choices) - 2, -1, -1)
+        for number, lowest in enumerate(steps, start=1):
+            opened[factor] = choices[lowest:]
+            name = names[factor]
+            row = rows.get(f"{name}_last", rows[name]) if lowest == 0 else rows[name]
+            label = name if len(steps) == 1 else f"{name}_{number}"
+            phase = _phase(label, row, space.restrict(**opened), "random", first, subnets_per_step)
+            phases.append(replace(phase, sort_channels="banded" if factor == "expand_ratios" else "none"))
+    return scale_epochs(phases, total_epochs)
+
+
+def sandwich(
+    space: SearchSpace,
+    *,
+    epochs: int = 24,
+    warmup_epochs: int = 1,
+    learning_rate: float = 0.08,
+    random_subnets: int = 2,
+    total_epochs: int | None = None,
+) -> list[Phase]:
+    """The sandwich rule (US-Nets, BigNAS) in one phase.
+
+    Each step trains the largest sub-network on labels, and the smallest and `random_subnets` random ones on the
+    largest one's outputs of the same step. Gradients are averaged.
+    """
+    phase = Phase(
+        "sandwich",
+        space,
+        epochs,
+        warmup_epochs,
+        learning_rate=learning_rate,
+        sampler="sandwich",
+        subnets_per_step=2 + random_subnets,
+        gradients="mean",
+        teacher=Teacher(source="in_place"),
+        task_weight=0.0,
+    )
+    return scale_epochs([phase], total_epochs)
+
+
+SCHEDULES: dict[str, Callable[..., list[Phase]]] = {
+    "progressive_shrinking": progressive_shrinking,
+    "sandwich": sandwich,
+}
+"""Functions that make a schedule from a space."""
+
+
+def _phase(
+    name: str,
+    row: Row,
+    space: SearchSpace,
+    sampler: Literal["random", "largest"],
+    teacher: Teacher,
+    subnets: int | None,
+) -> Phase:
+    count = 1 if sampler == "largest" else subnets or row.subnets_per_step
+    return Phase(
+        name,
+        space,
+        row.epochs,
+        row.warmup_epochs,
+        learning_rate=row.learning_rate,
+        sampler=sampler,
+        subnets_per_step=count,
+        teacher=teacher,
+    )
+
+
+def scale_epochs(phases: Sequence[Phase], total_epochs: int | None) -> list[Phase]:
+    """The phases with epochs scaled in proportion so that they sum, warm-up included, to `total_epochs`.
+
+    Every phase keeps at least one epoch; fractions are given to the phases that lost most by rounding down.
+    """
+    if total_epochs is None:
+        return list(phases)
+    if total_epochs < len(phases):
+        raise UserError(
+            f"total_epochs {total_epochs}: this schedule has {len(phases)} phases and needs one epoch for each."
+        )
+    present = sum(phase.total_epochs for phase in phases)
+    exact = [phase.total_epochs * total_epochs / present for phase in phases]
+    counts = [max(1, int(share)) for share in exact]
+    while sum(counts) != total_epochs:
+        step = 1 if sum(counts) < total_epochs else -1
+        open_ones = [i for i, count in enumerate(counts) if count + step >= 1]
+        counts[max(open_ones, key=lambda i: step * (exact[i] - counts[i]))] += step
+    scaled = []
+    for phase, count in zip(phases, counts, strict=True):
+        warmup = min(round(phase.warmup_epochs * total_epochs / present), count - 1)
+        scaled.append(replace(phase, epochs=count - warmup, warmup_epochs=warmup))
+    return scaled
