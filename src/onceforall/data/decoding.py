@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageHeader", "UnreadableImage", "decode", "read_header"]
 
-FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "BMP")  # MPO: the JPEG with a preview that many cameras write
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
+ORIENTATION = 0x0112  # Exif tag
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
 
@@ -115,9 +116,12 @@ def _open(source: Path | bytes) -> "ImageFile":
 
 
 def _header(image: "ImageFile") -> ImageHeader:
+    from PIL.Image import Image
+
     with image:
         width, height = image.size
-        if image.format != "TIFF" and image.getexif().get(0x0112, 1) >= 5:  # lying on its side
+        exif = Image.getexif(image)  # the base class's: that of PNG files would decode the pixels
+        if image.format != "TIFF" and exif.get(ORIENTATION, 1) >= 5:  # lying on its side
             width, height = height, width
         return ImageHeader(height=height, width=width, mode=image.mode, bits=_bits(image))
 
@@ -145,7 +149,7 @@ def _pixels(source: Path | bytes) -> np.ndarray:
         else:
             image.load()
             pixels = _decode_plain(image)
-        orientation = 1 if image.format == "TIFF" else image.getexif().get(0x0112, 1)  # Pillow turns TIFFs itself
+        orientation = 1 if image.format == "TIFF" else image.getexif().get(ORIENTATION, 1)  # Pillow turns TIFFs itself
     return np.ascontiguousarray(_upright(pixels, orientation))
 
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from onceforall.layers.depthwise import depthwise_conv2d
 from onceforall.layers.kernels import KERNEL_RULES
 
-__all__ = ["Cost", "ElasticBatchNorm", "ElasticConv", "ElasticLayer", "ElasticLinear", "leading", "make_divisible"]
+__all__ = ["Cost", "ElasticBatchNorm", "ElasticConv", "ElasticLayer", "ElasticLinear", "channels_last", "leading", "make_divisible"]
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -37,6 +37,17 @@ def make_divisible(value: float, divisor: int = 8) -> int:
 def leading(tensor: Tensor, size: int, dim: int = 0) -> Tensor:
     """The first `size` entries of `tensor` along `dim`: a view, or the tensor itself where that is all of it."""
     return tensor if tensor.shape[dim] == size else tensor.narrow(dim, 0, size)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """`x` (N, C, H, W) with its channels stored next to each other, in which convolutions are fastest.
+
+    Networks do this after their stem: an image with one channel does not tell its format. A traced graph is left
+    as it is.
+    """
+    if x.ndim != 4 or torch.compiler.is_compiling():
+        return x
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 @final

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from onceforall.architecture import MAIN_PATH, Architecture, Block
 from onceforall.layers.blocks import ConvNorm, Exit, InvertedResidual, Level
 from onceforall.layers.channels import ChannelGroup
-from onceforall.layers.elastic import Cost, ElasticConv, make_divisible
+from onceforall.layers.elastic import Cost, ElasticConv, channels_last, make_divisible
 from onceforall.search_space import BlockChoices, SearchSpace
 from onceforall.supernets.supernet import Freeze, Outputs, Supernet
 
@@ -88,7 +88,7 @@ class OFAMobileNetV3(Supernet):
                 self.exits[str(number)] = Exit(width, features, mixed, num_classes, dropout)
 
     def run(self, x: Tensor, architecture: Architecture, freeze: Freeze) -> Outputs:
-        x = self.stem[0](x, frozen=freeze.stem)
+        x = channels_last(self.stem[0](x, frozen=freeze.stem))
         x = self.stem[1](x, STEM_BLOCK, freeze.stem)
         outputs = []
         for number, (stage, blocks) in enumerate(zip(self.stages, architecture.stages, strict=False), start=1):

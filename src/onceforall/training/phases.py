@@ -151,6 +151,10 @@ class Phase:
         for name in ("epochs", "warmup_epochs", "batch_size", "subnets_per_step", "validate_every"):
             if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int):
                 refuse(name, "a whole number")
+        for name in (*_POSITIVE, *_NOT_NEGATIVE, "warmup_start", "favoured_probability", "dropout", "beta2"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                refuse(name, "a number")
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 refuse(name, "positive")
@@ -249,10 +253,14 @@ SMALL_ROWS: Mapping[str, Row] = {
 """For a few thousand images and batches of 64; one sub-network a step."""
 
 
+ROWS: Mapping[str, Mapping[str, Row]] = {"small": SMALL_ROWS, "paper": PAPER_ROWS}
+"""Tables by the name that a recipe gives."""
+
+
 def progressive_shrinking(
     space: SearchSpace,
     *,
-    rows: Mapping[str, Row] = SMALL_ROWS,
+    rows: str | Mapping[str, Row] = "small",
     resolution: Literal["mixed", "descending"] = "mixed",
     total_epochs: int | None = None,
     subnets_per_step: int | None = None,
@@ -265,13 +273,16 @@ def progressive_shrinking(
 
     Args:
         space: all that is to be trained; a factor with one choice has no phase.
-        rows: numbers for each kind of phase; `..._last` is the row of the phase that completes a factor.
+        rows: numbers for each kind of phase, or a name of `ROWS`; `..._last` is the row of the phase that completes a factor.
         resolution: "mixed" trains all resolutions from the start; "descending" starts with the largest and adds
             smaller ones in phases at the end.
         total_epochs: scale the rows' epochs, warm-up included, so that they sum to this.
         subnets_per_step: use this instead of the rows'.
     """
     check_choice("resolution", resolution, ("mixed", "descending"))
+    if isinstance(rows, str):
+        check_choice("rows", rows, ROWS)
+        rows = ROWS[rows]
     order = ["kernel_sizes", "depths", "expand_ratios"] + ["resolutions"] * (resolution == "descending")
     names = {"kernel_sizes": "kernel", "depths": "depth", "expand_ratios": "expand", "resolutions": "resolution"}
     opened: dict[str, tuple] = {factor: getattr(space, factor)[-1:] for factor in order if getattr(space, factor)}
@@ -354,6 +365,8 @@ def scale_epochs(phases: Sequence[Phase], total_epochs: int | None) -> list[Phas
     """
     if total_epochs is None:
         return list(phases)
+    if isinstance(total_epochs, bool) or not isinstance(total_epochs, int):
+        raise UserError(f"total_epochs {total_epochs!r}: must be a whole number.")
     if total_epochs < len(phases):
         raise UserError(
             f"total_epochs {total_epochs}: this schedule has {len(phases)} phases and needs one epoch for each."

@@ -1,0 +1,370 @@
+"""The command line: one verb for each job. What a command does is in the module of that job; here is only the talking.
+
+Nothing heavy is imported before a command needs it, so `--help` answers at once.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import click
+
+from onceforall import __version__
+from onceforall.errors import UserError
+
+if TYPE_CHECKING:
+    from onceforall.evaluation.evaluate import Evaluation
+    from onceforall.recipes import Recipe
+    from onceforall.runs import Run
+
+__all__ = ["main"]
+
+
+@final
+class _Failure(click.ClickException):
+    """A user's mistake: one line, exit code 2."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"error: {self.format_message()}", err=True)
+
+
+@final
+class _Commands(click.Group):
+    """Turns mistakes and interruptions into one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise _Failure(" ".join(str(error).split())) from error
+        except KeyboardInterrupt as error:
+            failure = _Failure("interrupted; what was saved is kept, go on with --resume.")
+            failure.exit_code = 130
+            raise failure from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="onceforall")
+def main() -> None:
+    """Train one elastic network once, then take from it an ordinary network for any device and budget.
+
+    \b
+    Example:
+      onceforall quickstart
+      onceforall train images-ps --data photos --out runs/photos
+      onceforall evaluate runs/photos
+      onceforall export runs/photos best --max-macs 5M
+    """
+
+
+_SET = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a field of the recipe; may be repeated."
+)
+_DATA = click.option("--data", type=click.Path(path_type=Path), help="Folder of images.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+_RUN = click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/quickstart"), show_default=True)
+@_SET
+def quickstart(out: Path, overrides: tuple[str, ...]) -> None:
+    """Train on built-in digits, compare sub-networks, draw the picture, export one and verify it.
+
+    \b
+    Example:
+      onceforall quickstart --out runs/quickstart
+    """
+    from onceforall.recipes import make_recipe
+    from onceforall.runs import export_run, find_architecture, open_run
+
+    _train(make_recipe("digits-ps", overrides), out, resume=False)
+    run = open_run(out)
+    _evaluate(run, split="validation", random_ones=8, grid=False, latency=False, calibration=None, quiet=True)
+    results = _evaluate(run, split="test", random_ones=8, grid=False, latency=True, calibration=None, quiet=False)
+    largest = next(row for row in results["rows"] if row["name"] == "largest")
+    budget = largest["macs"] // 2
+    architecture = find_architecture(run, "best", max_macs=budget)
+    click.echo(f"\nbest on validation within half the largest's multiply-adds: {architecture}")
+    report = export_run(run, architecture, out / "model.onnx")
+    _tell_export(report)
+    page = _report(out)
+    click.echo(f"picture: {out / 'results' / 'test-front.png'}\nreport:  {page}")
+
+
+@main.command()
+@click.argument("recipe")
+@_DATA
+@click.option("--out", type=click.Path(path_type=Path), help="Run directory; runs/RECIPE by default.")
+@_SET
+@click.option("--resume", is_flag=True, help="Go on with the run in --out, exactly where it was.")
+@click.option("--max-minutes", type=float, help="Stop after this time; go on later with --resume.")
+def train(
+    recipe: str, data: Path | None, out: Path | None, overrides: tuple[str, ...], resume: bool, max_minutes: float | None
+) -> None:
+    """Train the elastic network of RECIPE; `onceforall recipes` lists them.
+
+    \b
+    Example:
+      onceforall train images-ps --data photos --out runs/photos --set network.width_mult=0.5
+      torchrun --nproc-per-node 2 -m onceforall train images-ps --data photos --set run.micro_batches=2
+    """
+    from onceforall.recipes import make_recipe
+
+    limit = () if max_minutes is None else (f"run.max_minutes={max_minutes}",)
+    folder = out or Path("runs") / recipe
+    _train(make_recipe(recipe, (*overrides, *limit), data), folder, resume)
+    click.echo(f"done: {folder}\nnext: onceforall evaluate {folder}")
+
+
+@main.command()
+@click.argument("recipe")
+@_DATA
+@_SET
+@_JSON
+def plan(recipe: str, data: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Show the phases of RECIPE with their cost, memory and time on this machine; train nothing.
+
+    \b
+    Example:
+      onceforall plan images-ps --data photos
+    """
+    from dataclasses import asdict
+
+    from onceforall.evaluation.results import format_count
+    from onceforall.recipes import build_data, build_phases, build_supernet, make_recipe
+    from onceforall.training.distributed import pick_device
+    from onceforall.training.plan import plan_schedule
+
+    made = make_recipe(recipe, overrides, data)
+    images = build_data(made, _progress())
+    supernet = build_supernet(made, images)
+    phases = build_phases(made, supernet)
+    plans = plan_schedule(supernet, phases, images.count("train"), pick_device(made.run.device))
+    if as_json:
+        click.echo(json.dumps([asdict(p) for p in plans], indent=2))
+        return
+    rows = []
+    for phase, cost in zip(phases, plans, strict=True):
+        row = [phase.name, f"{phase.epochs}+{phase.warmup_epochs}", f"{phase.learning_rate:g}", str(cost.steps)]
+        row += [str(phase.batch_size), str(phase.subnets_per_step), phase.teacher.source]
+        row += [format_count(cost.student_macs), format_count(cost.teacher_macs), f"{cost.seconds / 60:.1f}"]
+        rows.append([*row, f"{cost.activation_bytes / 2**20:.0f}"])
+    header = ["phase", "epochs", "rate", "steps", "batch", "subnets", "teacher", "macs", "teacher macs", "min", "MiB"]
+    _table(header, rows)
+    total = sum(p.seconds for p in plans) / 60
+    parts = max(p.micro_batches for p in plans)
+    click.echo(
+        f"{images.count('train')} training images, {supernet.space.size():.3g} architectures; "
+        f"about {total:.0f} min for students and teacher at this machine's present speed; validation comes on top."
+    )
+    click.echo(f"MiB: kept for the backward pass of the largest sub-network. Proposed: --set run.micro_batches={parts}")
+
+
+@main.command()
+@_RUN
+@_DATA
+@click.option("--split", type=click.Choice(["validation", "test"]), default="test", show_default=True)
+@click.option("-n", "random_ones", type=click.IntRange(0), default=20, show_default=True, help="Random architectures.")
+@click.option("--grid", is_flag=True, help="All architectures with factors constant over the network instead.")
+@click.option("--latency", is_flag=True, help="Measure each on this machine: one thread, one image.")
+@click.option("--calibration-images", type=click.IntRange(0), help="0 shows what leaving calibration out does.")
+@_JSON
+def evaluate(
+    run_dir: Path,
+    data: Path | None,
+    split: str,
+    random_ones: int,
+    grid: bool,
+    latency: bool,
+    calibration_images: int | None,
+    as_json: bool,
+) -> None:
+    """Measure sub-networks of RUN on data that training never saw; write tables and pictures into RUN/results.
+
+    \b
+    Example:
+      onceforall evaluate runs/photos -n 50
+    """
+    from onceforall.runs import open_run
+
+    results = _evaluate(open_run(run_dir, data), split, random_ones, grid, latency, calibration_images, quiet=as_json)
+    if as_json:
+        click.echo(json.dumps(results))
+
+
+@main.command()
+@_RUN
+def report(run_dir: Path) -> None:
+    """Write RUN/report.html: curves, phases, tables, pictures and the time ledger, in one file that works offline.
+
+    \b
+    Example:
+      onceforall report runs/photos
+    """
+    click.echo(_report(run_dir))
+
+
+@main.command()
+@_RUN
+@click.argument("arch", default="best")
+@_DATA
+@click.option("--format", "file_format", type=click.Choice(["onnx"]), default="onnx", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="The file; RUN/model.onnx by default.")
+@click.option("--max-macs", help="Budget of 'best', such as 5M.")
+@click.option("--max-params", help="Budget of 'best', such as 800K.")
+@click.option("--force", is_flag=True, help="Keep a file that fails the check.")
+def export(
+    run_dir: Path,
+    arch: str,
+    data: Path | None,
+    file_format: str,
+    out: Path | None,
+    max_macs: str | None,
+    max_params: str | None,
+    force: bool,
+) -> None:
+    """Export one sub-network of RUN as a verified file.
+
+    ARCH is 'largest', 'smallest', JSON, a JSON file, or 'best': the best on validation among the architectures that
+    `evaluate --split validation` measured, within the budgets.
+
+    \b
+    Example:
+      onceforall evaluate runs/photos --split validation -n 50
+      onceforall export runs/photos best --max-macs 5M
+    """
+    from onceforall.evaluation.results import parse_budget
+    from onceforall.runs import export_run, find_architecture, open_run
+
+    run = open_run(run_dir, data)
+    budgets = [None if text is None else parse_budget(text) for text in (max_macs, max_params)]
+    architecture = find_architecture(run, arch, max_macs=budgets[0], max_params=budgets[1])
+    click.echo(f"architecture: {architecture}")
+    _tell_export(export_run(run, architecture, out or run_dir / f"model.{file_format}", force=force))
+
+
+@main.command()
+@click.argument("name", required=False)
+def recipes(name: str | None) -> None:
+    """List the recipes, or show one whole.
+
+    \b
+    Example:
+      onceforall recipes digits-ps
+    """
+    import inspect
+
+    from onceforall.recipes import RECIPES, make_recipe
+
+    if name is None:
+        for key, function in RECIPES.items():
+            click.echo(f"{key:18}  {(inspect.getdoc(function) or '').splitlines()[0]}")
+        return
+    made = make_recipe(name)
+    click.echo(inspect.getdoc(RECIPES[name]))
+    click.echo(json.dumps(made.to_dict(), indent=2))
+
+
+@main.group()
+def data() -> None:
+    """Look at a data set before training on it."""
+
+
+@data.command("check")
+@click.argument("path", type=click.Path(path_type=Path))
+@_JSON
+def data_check(path: Path, as_json: bool) -> None:
+    """Read every file of PATH once and tell what is there, and what is wrong.
+
+    \b
+    Example:
+      onceforall data check photos
+    """
+    from onceforall.data import check_data
+
+    found = check_data(path, progress=_progress())
+    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.text())
+
+
+# -- what several commands do -------------------------------------------------------------------------------------
+
+
+def _train(recipe: "Recipe", out: Path, resume: bool) -> None:
+    from onceforall.recipes import build_data, build_phases, build_supernet, build_task
+    from onceforall.training.loop import train as run_training
+
+    images = build_data(recipe, _progress())
+    supernet = build_supernet(recipe, images)
+    run_training(
+        supernet,
+        build_phases(recipe, supernet),
+        build_task(recipe, images),
+        images,
+        run_dir=out,
+        options=recipe.run,
+        resume=resume,
+        settings={"recipe": recipe.to_dict()},
+    )
+
+
+def _evaluate(
+    run: "Run", split: str, random_ones: int, grid: bool, latency: bool, calibration: int | None, quiet: bool
+) -> Mapping[str, Any]:
+    from onceforall.evaluation.results import format_count
+    from onceforall.runs import chosen_architectures, evaluate_run
+
+    seed = run.recipe.run.seed
+    architectures = chosen_architectures(run.supernet.space, random_ones=random_ones, grid=grid, seed=seed)
+    header = f"{'name':12}{run.task.metric:>10}{'log-loss':>10}{'params':>10}{'macs':>10}"
+    if not quiet:
+        click.echo(f"{run.data.count(split)} {split} images, {len(architectures)} sub-networks after {run.phase!r}")
+        click.echo(header + (f"{'ms':>9}" if latency else "") + "  architecture")
+
+    def show(name: str, result: "Evaluation", further: dict[str, Any]) -> None:
+        if not quiet:
+            line = f"{name:12}{result.metrics[run.task.metric]:10.4f}{result.metrics['log_loss']:10.4f}"
+            line += f"{format_count(result.cost.params):>10}{format_count(result.cost.macs):>10}"
+            line += "".join(f"{value:9.2f}" for value in further.values())
+            click.echo(f"{line}  {result.architecture}")
+
+    results = evaluate_run(
+        run, architectures, split=split, calibration_images=calibration, latency=latency, progress=show
+    )
+    if not quiet:
+        click.echo(f"written: {run.folder / 'results'}")
+    return results
+
+
+def _report(run_dir: Path) -> Path:
+    from onceforall.report import write_report
+
+    return write_report(run_dir)
+
+
+def _tell_export(report: Any) -> None:
+    click.echo(
+        f"exported {report.path} ({report.bytes / 1e6:.2f} MB, {report.nodes} nodes, opset {report.opset}): differs from "
+        f"PyTorch by at most {report.max_difference:.2g} on {report.images} images, {report.agreement:.1%} equal answers"
+    )
+
+
+def _table(header: list[str], rows: list[list[str]]) -> None:
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    for row in [header, *rows]:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        click.echo("  ".join(cells))
+
+
+def _progress() -> Callable[[str, int, int], None]:
+    """A line on the terminal that tells how far reading the images is."""
+
+    def show(job: str, done: int, total: int) -> None:
+        if sys.stderr.isatty() and (done % 100 == 0 or done == total):
+            click.echo(f"\r{job}: {done} of {total}", nl=done == total, err=True)
+
+    return show

@@ -1,0 +1,234 @@
+"""A finished or interrupted run, opened again: its recipe, data, task and best network."""
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+
+from onceforall.architecture import Architecture
+from onceforall.data import ImageData
+from onceforall.errors import UserError
+from onceforall.evaluation.environment import environment
+from onceforall.evaluation.evaluate import Evaluation, calibrated_subnet, evaluate
+from onceforall.evaluation.latency import measure_latency
+from onceforall.evaluation.results import best_architecture, read_results, write_results
+from onceforall.evaluation.tasks import Task
+from onceforall.export import ExportReport, export_onnx
+from onceforall.recipes import Recipe, build_data, build_task, recipe_from_dict
+from onceforall.search_space import SearchSpace
+from onceforall.supernets.supernet import Supernet
+from onceforall.training.checkpoint import load_network
+from onceforall.training.records import SETTINGS
+
+__all__ = ["Run", "chosen_architectures", "evaluate_run", "export_run", "find_architecture", "open_run"]
+
+VERIFY_IMAGES = 64
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """What `open_run` found.
+
+    Args:
+        folder: the run directory.
+        recipe: as it was resolved.
+        data: the same images and splits.
+        task: losses and metric.
+        supernet: with the best weights of the last phase that has any, in evaluation mode.
+        phase: the name of that phase.
+        finished: whether it is the last phase of the schedule and was completed.
+    """
+
+    folder: Path
+    recipe: Recipe
+    data: ImageData
+    task: Task
+    supernet: Supernet
+    phase: str
+    finished: bool
+
+
+def open_run(folder: str | Path, data: str | Path | None = None) -> Run:
+    """Open a run directory; `data` is the place of the images where they have moved.
+
+    Raises `UserError` where the folder holds no run, the run has no weights yet, or the images are not those that
+    it was trained on.
+    """
+    folder = Path(folder)
+    path = folder / SETTINGS
+    if not path.is_file():
+        raise UserError(f"{folder} holds no run: {SETTINGS} is missing. Give the folder that train wrote by --out.")
+    try:
+        described: dict[str, Any] = json.loads(path.read_text())
+        recipe = recipe_from_dict(described["settings"]["recipe"])
+    except (json.JSONDecodeError, KeyError) as error:
+        raise UserError(f"{path} is damaged or was not made by a recipe: {error}.") from error
+    if data is not None:
+        recipe = replace(recipe, data=replace(recipe.data, path=str(data)))
+    names = [phase["name"] for phase in described["phases"]]
+    phase, weights, finished = _weights(folder, names)
+    loaded = build_data(recipe)
+    if loaded.fingerprint != described["data"]["fingerprint"]:
+        raise UserError(f"the images at {recipe.data.path} are not those that {folder} was trained on.")
+    return Run(folder, recipe, loaded, build_task(recipe, loaded), load_network(weights), phase, finished)
+
+
+def _weights(folder: Path, names: list[str]) -> tuple[str, Path, bool]:
+    """Name and best weights of the newest phase that has any, and whether the schedule was completed."""
+    for number, name in reversed(list(enumerate(names, start=1))):
+        best = folder / "checkpoints" / f"{number}-{name}-best.safetensors"
+        if best.is_file():
+            done = number == len(names) and best.with_name(f"{number}-{name}-last.safetensors").is_file()
+            return name, best, done
+    raise UserError(f"{folder} has no trained weights yet; go on with onceforall train ... --resume.")
+
+
+# -- what is done with a run --------------------------------------------------------------------------------------
+
+
+def chosen_architectures(space: SearchSpace, *, random_ones: int, grid: bool, seed: int) -> dict[str, Architecture]:
+    """The largest and the smallest architecture with random ones, or the grid, by names for tables.
+
+    Random architectures are drawn by `seed` and differ from one another. A space smaller than the number wanted
+    gives all it has, as far as drawing finds them.
+    """
+    out = {"largest": space.largest(), "smallest": space.smallest()}
+    if grid:
+        members = [architecture for architecture, _ in space.grid() if architecture not in out.values()]
+        return out | {f"grid_{number}": member for number, member in enumerate(members, start=1)}
+    rng = random.Random(f"{seed}:architectures")
+    seen = set(out.values())
+    for _ in range(20 * random_ones):
+        drawn = space.sample(rng)
+        if drawn not in seen and len(out) < 2 + random_ones:
+            seen.add(drawn)
+            out[f"random_{len(out) - 1}"] = drawn
+    return out
+
+
+def evaluate_run(
+    run: Run,
+    architectures: Mapping[str, Architecture],
+    *,
+    split: str = "test",
+    calibration_images: int | None = None,
+    latency: bool = False,
+    progress: Callable[[str, Evaluation, dict[str, Any]], object] | None = None,
+) -> dict[str, Any]:
+    """Evaluate architectures of a run on a split, write the results into its folder, and return them.
+
+    Args:
+        run: from `open_run`.
+        architectures: by name; those named "largest" and "smallest" also leave predictions.
+        split: "validation" or "test".
+        calibration_images: training images for re-estimating batch normalisation; the recipe's number by default,
+            0 to see what leaving it out does.
+        latency: also measure each network on this machine's processor, one thread, batch 1.
+        progress: called with each name, result and further columns.
+    """
+    images = run.recipe.run.calibration_images if calibration_images is None else calibration_images
+    results, columns = [], []
+    for name, architecture in architectures.items():
+        [result] = evaluate(
+            run.supernet,
+            [architecture],
+            run.task,
+            run.data,
+            split=split,
+            calibration_images=images,
+            calibration_rule=run.recipe.run.calibration_rule,
+            seed=run.recipe.run.seed,
+            keep_probabilities=name in ("largest", "smallest"),
+        )
+        further = {"latency_ms": _latency_ms(run.supernet, architecture)} if latency else {}
+        results.append(result)
+        columns.append(further)
+        if progress is not None:
+            progress(name, result, further)
+    facts = {"phase": run.phase, "calibration_images": images, "environment": environment()}
+    write_results(
+        run.folder,
+        results,
+        list(architectures),
+        split=split,
+        labels=run.data.labels(split),
+        files=run.data.files(split),
+        classes=run.data.classes,
+        facts=facts,
+        columns=columns,
+        metric=run.task.metric,
+        higher_is_better=run.task.higher_is_better,
+    )
+    return read_results(run.folder, split)
+
+
+def _latency_ms(supernet: Supernet, architecture: Architecture) -> float:
+    """Median milliseconds of one image on one processor thread."""
+    side = architecture.resolution
+    axes = (side, side) if isinstance(side, int) else side
+    net = supernet.subnet(architecture).to("cpu", torch.float32).eval()
+    shape = (supernet.options["in_channels"], *axes)
+    return measure_latency(net, shape, warmup_seconds=0.1, max_seconds=0.5).median_ms
+
+
+def find_architecture(run: Run, text: str, *, max_macs: int | None = None, max_params: int | None = None) -> Architecture:
+    """The architecture that `text` means: JSON, the path of a JSON file, "largest", "smallest" or "best".
+
+    "best" takes the best validation metric among the evaluated architectures within the budgets; it needs
+    `evaluate --split validation` first.
+    """
+    space = run.supernet.space
+    if text != "best" and (max_macs is not None or max_params is not None):
+        raise UserError("a budget goes with the architecture 'best'.")
+    if text in ("largest", "smallest"):
+        return space.largest() if text == "largest" else space.smallest()
+    if text == "best":
+        rows = read_results(run.folder, "validation")["rows"]
+        higher = run.task.higher_is_better
+        row = best_architecture(
+            rows, max_macs=max_macs, max_params=max_params, metric=run.task.metric, higher_is_better=higher
+        )
+        return Architecture.from_dict(row["architecture"])
+    if not text.lstrip().startswith("{") and not Path(text).is_file():
+        raise UserError(f"architecture {text!r}: give 'largest', 'smallest', 'best', JSON, or the path of a JSON file.")
+    architecture = Architecture.from_json(text if text.lstrip().startswith("{") else Path(text).read_text())
+    space.check(architecture)
+    return architecture
+
+
+def export_run(run: Run, architecture: Architecture, path: Path, *, force: bool = False) -> ExportReport:
+    """Extract, calibrate, export to ONNX and verify on held-out images; see `export_onnx`."""
+    settings = run.recipe.run
+    net = calibrated_subnet(
+        run.supernet,
+        architecture,
+        run.data,
+        images=settings.calibration_images,
+        rule=settings.calibration_rule,
+        seed=settings.seed,
+    )
+    split = "test" if run.data.count("test") else "validation"
+    [(images, _)] = list(run.data.batches(split, architecture.resolution, VERIFY_IMAGES, indices=_first(run, split)))
+    facts = {"recipe": run.recipe.name, "phase": run.phase, "calibration_images": settings.calibration_images}
+    return export_onnx(
+        net,
+        path,
+        resolution=architecture.resolution,
+        images=images,
+        classes=run.data.classes,
+        preparation=run.data.preparation.to_dict(),
+        facts=facts,
+        force=force,
+    )
+
+
+def _first(run: Run, split: str) -> np.ndarray:
+    """Indices of the images on which an export is verified, spread over the split."""
+    count = run.data.count(split)
+    return np.unique(np.linspace(0, count - 1, min(VERIFY_IMAGES, count)).round().astype(int))

@@ -1,0 +1,279 @@
+"""Oracles: the elastic network itself in PyTorch, and the files opened again by onnx and onnxruntime.
+
+The running statistics are random, so that a normalisation that was folded wrongly shows.
+"""
+
+import json
+import logging
+import random
+import re
+import sys
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from onceforall import export
+from onceforall.errors import UserError
+from onceforall.export import export_onnx, read_onnx_info
+from onceforall.search_space import SearchSpace
+from onceforall.supernets import create_supernet
+from onceforall.supernets.mobilenet_v3 import OFAMobileNetV3
+
+RESOLUTION = 32
+CLASSES = [f"class {i}" for i in range(10)]
+PREPARATION = {"channels": 1, "mean": [0.3], "std": [0.2], "fit": "pad"}
+IMAGES = np.random.default_rng(0).normal(size=(40, 1, RESOLUTION, RESOLUTION)).astype(np.float32)
+
+
+def with_random_statistics(supernet):
+    """`supernet` with running statistics that are not those of a new network, in evaluation mode."""
+    generator = torch.Generator().manual_seed(1)
+    for name, buffer in supernet.named_buffers():
+        noise = torch.rand(buffer.shape, generator=generator)
+        buffer.copy_(noise + 0.5 if name.endswith("running_var") else noise - 0.5)
+    for name, parameter in supernet.named_parameters():
+        if name.endswith("norm.bias"):
+            parameter.data.copy_(torch.rand(parameter.shape, generator=generator) - 0.5)
+    return supernet.eval()
+
+
+@pytest.fixture(scope="module")
+def supernet():
+    options = {"width_mult": 0.35, "in_channels": 1, "depths": (1, 2), "resolutions": (24, RESOLUTION)}
+    return with_random_statistics(create_supernet("ofa_mbv3", num_classes=10, **options))
+
+
+def architectures(supernet):
+    rng = random.Random(0)
+    return [replace(supernet.space.sample(rng), resolution=RESOLUTION) for _ in range(3)]
+
+
+def export_to(path, net, **changes):
+    about = {"resolution": RESOLUTION, "images": IMAGES, "classes": CLASSES, "preparation": PREPARATION}
+    return export_onnx(net, path, **{**about, "facts": {"accuracy": 0.9}, **changes})
+
+
+@pytest.fixture(scope="module")
+def exported(supernet, tmp_path_factory):
+    """Three networks as files: (architecture, report) of each."""
+    folder = tmp_path_factory.mktemp("exported")
+    return [
+        (architecture, export_to(folder / f"{i}.onnx", supernet.subnet(architecture)))
+        for i, architecture in enumerate(architectures(supernet))
+    ]
+
+
+def outputs(path, images=IMAGES):
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {"images": images})
+
+
+def test_file_computes_what_the_supernet_computes(supernet, exported):
+    results = []
+    for architecture, report in exported:
+        with torch.no_grad():
+            expected = supernet(torch.from_numpy(IMAGES), architecture).numpy()
+        results.append(outputs(report.path)[0])
+        scale = np.abs(expected).max()
+        assert np.abs(results[-1] - expected).max() < 1e-4 * scale
+        assert report.relative_difference < 1e-4
+        assert report.agreement == 1
+        assert report.images == 40
+        assert report.scale == pytest.approx(scale, rel=1e-5)
+        print(f"{architecture.digest()}: {report.max_difference:.2g} of {report.scale:.3g}, {report.bytes} bytes")
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert np.abs(results[one] - results[other]).max() > 0.01 * np.abs(results[one]).max()
+
+
+def test_graph_is_that_of_an_ordinary_network(supernet, exported):
+    for architecture, report in exported:
+        model = onnx.load(report.path)
+        found = {node.op_type for node in model.graph.node}
+        assert found == {"Conv", "HardSwish", "Relu", "HardSigmoid", "ReduceMean", "Reshape", "Gemm", "Mul", "Add"}
+        assert sum(report.nodes.values()) == len(model.graph.node)
+        assert report.leftovers == {}
+        assert report.opset == model.opset_import[0].version
+        # normalisation is folded: one bias instead of scale, shift, mean and variance
+        stored = sum(np.prod(tensor.dims) for tensor in model.graph.initializer)
+        assert stored < supernet.measure(architecture).weight_bytes / 4
+        assert report.bytes == report.path.stat().st_size < 1.1 * 4 * stored + 50_000
+
+
+def test_any_batch_size_and_one_image_alone(exported):
+    path = exported[0][1].path
+    whole = outputs(path)[0]
+    for size in (1, 3):
+        np.testing.assert_allclose(outputs(path, IMAGES[:size])[0], whole[:size], atol=1e-4)
+    shape = onnx.load(path).graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_param or dim.dim_value for dim in shape] == ["batch", 1, RESOLUTION, RESOLUTION]
+
+
+def test_file_says_what_it_needs(exported):
+    architecture, report = exported[0]
+    info = read_onnx_info(report.path)
+    assert info["classes"] == CLASSES
+    assert info["input"] == {"name": "images", "channels": 1, "size": [RESOLUTION, RESOLUTION]}
+    assert info["preparation"] == PREPARATION
+    assert info["architecture"] == architecture.to_dict()
+    assert info["facts"] == {"accuracy": 0.9}
+    assert info["outputs"] == ["logits"]
+    assert info["check"]["images"] == 40
+    assert info["check"]["max_difference"] == report.max_difference
+
+
+def test_file_says_nothing_else(exported):
+    data = exported[0][1].path.read_bytes()
+    for word in (b".py", b"stack_trace", str(sys.prefix).encode(), str(export.__file__).encode()):
+        assert word not in data
+    assert IMAGES[0, 0, 0, :8].tobytes() not in data
+
+
+def test_network_and_settings_are_left_as_they_were(supernet, tmp_path, capfd):
+    net = supernet.subnet(supernet.space.smallest()).to(torch.float64).to(memory_format=torch.channels_last)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    level = logging.getLogger("torch.onnx").level
+    report = export_to(
+        tmp_path / "new" / "net.onnx", net, images=torch.from_numpy(IMAGES[:1]), facts={"x": float("nan")}
+    )
+    assert logging.getLogger("torch.onnx").level == level
+    assert capfd.readouterr() == ("", "")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert all(parameter.requires_grad and parameter.dtype == torch.float64 for parameter in net.parameters())
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["net.onnx"]
+    assert report.images == 1
+    assert read_onnx_info(report.path)["facts"] == {"x": None}
+
+
+def test_every_exit_answers(tmp_path):
+    space = create_supernet("ofa_mbv3", depths=(1,), kernel_sizes=(3,), expand_ratios=(3,), resolutions=(32,)).space
+    early = SearchSpace(space.resolutions, space.stages, exits=(3, 5))
+    supernet = with_random_statistics(OFAMobileNetV3(early, 10, 1, 0.35).initialise(0))
+    net = supernet.subnet(early.largest(exits="all"))
+    report = export_to(tmp_path / "net.onnx", net)
+    assert read_onnx_info(report.path)["outputs"] == ["logits_3", "logits_5"]
+    with torch.no_grad():
+        expected = net(torch.from_numpy(IMAGES))
+    for found, logits in zip(outputs(report.path), expected, strict=True):
+        np.testing.assert_allclose(found, logits.numpy(), atol=1e-4 * report.scale)
+
+
+# -- what must not pass ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ready_model(monkeypatch, exported):
+    """`export_onnx` without the seconds of tracing: it gets the graph of a file made before."""
+    model = onnx.load(exported[0][1].path)
+    model.ClearField("metadata_props")
+    monkeypatch.setattr(export, "_to_onnx", lambda *_: model)
+    return model
+
+
+def test_changed_weights_are_rejected(supernet, exported, ready_model, tmp_path):
+    net = supernet.subnet(exported[0][0])
+    path = tmp_path / "net.onnx"
+    assert export_to(path, net).path == path  # untouched, it passes
+    good = path.read_bytes()
+    (weight,) = [tensor for tensor in ready_model.graph.initializer if list(tensor.dims)[:1] == [10]][:1]
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values.flat[0] += 1.0
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    ready_model.ClearField("metadata_props")
+    with pytest.raises(UserError, match=r"does not compute what PyTorch computes.*net\.onnx\.rejected"):
+        export_to(path, net)
+    assert path.read_bytes() == good, "an earlier file stays"
+    assert (tmp_path / "net.onnx.rejected").is_file()
+    ready_model.ClearField("metadata_props")
+    forced = export_to(tmp_path / "forced.onnx", net, force=True)
+    assert forced.path == tmp_path / "forced.onnx"
+    assert forced.relative_difference > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("change", "passes"),
+    [
+        (lambda logits: logits, True),
+        (lambda logits: logits + 5e-4 * np.abs(logits).max(), True),  # all alike: no class changes
+        (lambda logits: logits + 0.1, False),
+        (lambda logits: np.roll(logits, 1, axis=1), False),
+        (lambda logits: logits * np.nan, False),
+    ],
+)
+def test_wrong_answers_of_the_session_are_rejected(
+    supernet, exported, ready_model, tmp_path, monkeypatch, change, passes
+):
+    run = export._run_onnx
+    monkeypatch.setattr(export, "_run_onnx", lambda *a: [[change(logits) for logits in outs] for outs in run(*a)])
+    net, path = supernet.subnet(exported[0][0]), tmp_path / "net.onnx"
+    if passes:
+        assert export_to(path, net).path.is_file()
+    else:
+        with pytest.raises(UserError, match="does not compute"):
+            export_to(path, net)
+        assert not path.exists()
+
+
+def test_a_tie_may_change_places_but_no_clear_class():
+    expected = [np.array([[1.0, 0.5], [1.0, 1.0 - 1e-6]])]
+    assert export._compare(expected, [[expected[0][:, ::-1]]])[2:] == (0.0, 0.5)
+    swapped = expected[0].copy()
+    swapped[1] = swapped[1, ::-1]
+    difference, scale, agreement, clear = export._compare(expected, [[swapped]])
+    assert (scale, agreement, clear) == (1.0, 0.5, 1.0)
+    assert difference == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": IMAGES[:, :, :16]}, r"images of shape \(40, 1, 16, 32\).*\(1, 32, 32\)"),
+        ({"images": IMAGES[:0]}, "give at least one"),
+        ({"images": IMAGES * np.inf}, "not finite"),
+        ({"resolution": 24}, r"\(1, 24, 24\)"),
+        ({"classes": CLASSES[:9]}, "9 names of classes for a network with 10 outputs"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_what_does_not_fit_together_is_refused(supernet, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        export_to(tmp_path / "net.onnx", supernet.subnet(supernet.space.smallest()), **changes)
+    assert not any(tmp_path.iterdir())
+
+
+def test_only_a_subnetwork_in_evaluation_mode_is_exported(supernet, tmp_path):
+    with pytest.raises(UserError, match=r"supernet\.subnet"):
+        export_to(tmp_path / "net.onnx", supernet)
+    with pytest.raises(UserError, match="training mode"):
+        export_to(tmp_path / "net.onnx", supernet.subnet(supernet.space.smallest()).train())
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
+def test_missing_packages_are_named(supernet, exported, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=re.escape(f"{package}: pip install 'onceforall[export]'")):
+        export_to(tmp_path / "net.onnx", supernet.subnet(supernet.space.smallest()))
+    if package != "onnxruntime":  # a device that predicts has nothing else
+        assert read_onnx_info(exported[0][1].path)["classes"] == CLASSES
+
+
+def test_other_files_are_refused(tmp_path, exported):
+    path = tmp_path / "net.onnx"
+    with pytest.raises(UserError, match="no such file"):
+        read_onnx_info(path)
+    good = exported[0][1].path.read_bytes()
+    for data in (b"", b"garbage", good[: len(good) // 2]):
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=r"net\.onnx is no ONNX file"):
+            read_onnx_info(path)
+    model = onnx.load_from_string(good)
+    for value in (None, json.dumps("another format"), "{"):
+        model.ClearField("metadata_props")
+        if value is not None:
+            onnx.helper.set_model_props(model, {"format": value})
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(UserError, match="none that this version of the package wrote"):
+            read_onnx_info(path)
