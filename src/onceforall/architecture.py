@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
-from onceforall.errors import UserError, suggestion
+from onceforall.errors import UserError, check_keys
 
-__all__ = ["MAIN_PATH", "Architecture", "Block", "Resolution", "Stage"]
+__all__ = ["MAIN_PATH", "Architecture", "Block", "Resolution", "Stage", "as_number", "as_resolution", "is_whole"]
 
 MAIN_PATH = "main"
 """The path that carries kernel and expansion: the inverted residual of a MobileNet, the convolution of a U-Net."""
 
 Resolution = int | tuple[int, ...]
-"""Side of a square or cube in pixels, or one size for each axis."""
+"""Side of a square or cube in pixels, or one size for each axis where they differ."""
 
 
 @final
@@ -38,20 +38,21 @@ class Block:
     paths: tuple[str, ...] = (MAIN_PATH,)
 
     def __post_init__(self) -> None:
-        if isinstance(self.paths, str) or not self.paths or len(set(self.paths)) != len(self.paths):
+        names = _as_tuple("paths of a block", self.paths, "names")
+        if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) != len(names):
             raise UserError(f"paths {self.paths!r} of a block: give at least one name, each once, as a tuple.")
-        object.__setattr__(self, "paths", tuple(sorted(self.paths)))
+        object.__setattr__(self, "paths", tuple(sorted(names)))
         size, ratio = self.kernel_size, self.expand_ratio
-        if MAIN_PATH not in self.paths:
+        if MAIN_PATH not in names:
             if size is not None or ratio is not None:
                 raise UserError(
                     f"a block without its {MAIN_PATH!r} path has no kernel_size ({size}) or expand_ratio ({ratio})."
                 )
             return
-        if not _is_integer(size) or size < 1 or size % 2 == 0:
+        if size is None or not is_whole(size) or size < 1 or size % 2 == 0:
             raise UserError(f"kernel_size {size!r} of a block: must be a positive odd whole number.")
-        if ratio is not None and (isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio < 1e3):
-            raise UserError(f"expand_ratio {ratio!r} of a block: must be a positive number.")
+        if ratio is not None:
+            object.__setattr__(self, "expand_ratio", as_number("expand_ratio", ratio, 1000))
 
     def __str__(self) -> str:
         main = "" if self.kernel_size is None else f"k{self.kernel_size}"
@@ -68,11 +69,12 @@ class Stage:
     width: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "blocks", tuple(self.blocks))
-        if not self.blocks or not all(isinstance(block, Block) for block in self.blocks):
+        blocks = _as_tuple("blocks of a stage", self.blocks, "Block values")
+        if set(map(type, blocks)) != {Block}:
             raise UserError(f"blocks of a stage: got {self.blocks!r}; a stage has at least one Block.")
-        if self.width is not None and not 0 < self.width <= 1:
-            raise UserError(f"width {self.width!r} of a stage: must be a fraction in (0, 1].")
+        object.__setattr__(self, "blocks", blocks)
+        if self.width is not None:
+            object.__setattr__(self, "width", as_number("width", self.width, 1))
 
     def __str__(self) -> str:
         width = "" if self.width is None else f"w{self.width:g} "
@@ -100,15 +102,19 @@ class Architecture:
     exits: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stages", tuple(self.stages))
-        if not self.stages or not all(isinstance(stage, Stage) for stage in self.stages):
+        stages = _as_tuple("stages of an architecture", self.stages, "Stage values")
+        if set(map(type, stages)) != {Stage}:
             raise UserError(f"stages of an architecture: got {self.stages!r}; give at least one Stage.")
+        object.__setattr__(self, "stages", stages)
         object.__setattr__(self, "resolution", as_resolution(self.resolution))
-        exits = tuple(self.exits) or (len(self.stages),)
-        if list(exits) != sorted(set(exits)) or not all(_is_integer(e) for e in exits) or exits[0] < 1:
+        for name, block in (("stem", self.stem), ("head", self.head)):
+            if block is not None and not isinstance(block, Block):
+                raise UserError(f"{name} {block!r}: must be a Block, or None where the {name} is not elastic.")
+        exits = _as_tuple("exits", self.exits, "stage numbers") or (len(stages),)
+        if not all(map(is_whole, exits)) or list(exits) != sorted(set(exits)) or exits[0] < 1:
             raise UserError(f"exits {exits!r}: must be increasing stage numbers counted from 1.")
-        if exits[-1] != len(self.stages):
-            raise UserError(f"exits {exits!r}: the last one must be the last stage, {len(self.stages)}.")
+        if exits[-1] != len(stages):
+            raise UserError(f"exits {exits!r}: the last one must be the last stage, {len(stages)}.")
         object.__setattr__(self, "exits", exits)
 
     @property
@@ -152,15 +158,14 @@ class Architecture:
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> "Architecture":
         """The inverse of `to_dict`; raises `UserError` for an unknown or missing key or a wrong value."""
-        _check_keys("architecture", data, ("resolution", "stages"), ("stem", "head", "exits"))
-        if not isinstance(data["stages"], list | tuple):
-            raise UserError(f"stages of an architecture: got {data['stages']!r}; give a list of stages.")
+        check_keys("architecture", data, ("resolution", "stages"), ("stem", "head", "exits"))
+        stages = _as_tuple("stages of an architecture", data["stages"], "stages")
         return Architecture(
             resolution=data["resolution"],
-            stages=tuple(_stage_from_dict(stage) for stage in data["stages"]),
+            stages=tuple(_stage_from_dict(stage) for stage in stages),
             stem=_block_from_dict(data["stem"]) if "stem" in data else None,
             head=_block_from_dict(data["head"]) if "head" in data else None,
-            exits=tuple(data.get("exits", ())),
+            exits=data.get("exits", ()),
         )
 
     @staticmethod
@@ -174,16 +179,34 @@ class Architecture:
 
 
 def as_resolution(value: Any) -> Resolution:
-    """`value` as an int or a tuple of ints; raises `UserError` for anything else."""
-    if _is_integer(value) and value > 0:
+    """`value` as a resolution: an int, or a tuple of ints where they differ; raises `UserError` for anything else.
+
+    >>> as_resolution([64, 64]), as_resolution([64, 48])
+    (64, (64, 48))
+    """
+    if is_whole(value) and value > 0:
         return value
-    if isinstance(value, list | tuple) and value and all(_is_integer(size) and size > 0 for size in value):
-        return tuple(value)
+    if isinstance(value, list | tuple) and value and all(is_whole(size) and size > 0 for size in value):
+        return value[0] if len(set(value)) == 1 else tuple(value)
     raise UserError(f"resolution {value!r}: must be a positive whole number, or one for each axis.")
 
 
-def _is_integer(value: Any) -> bool:
+def as_number(name: str, value: Any, largest: float) -> float:
+    """`value` as a number above 0 and at most `largest`, an int where it is whole: 4.0 and 4 are one choice."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= largest:
+        raise UserError(f"{name} {value!r}: must be a number above 0 and at most {largest}.")
+    return int(value) if value == int(value) else value
+
+
+def is_whole(value: object) -> bool:
+    """Whether `value` is an int and no truth value."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _as_tuple(what: str, value: Any, content: str) -> tuple:
+    if not isinstance(value, list | tuple):
+        raise UserError(f"{what}: got {value!r}; give a tuple of {content}.")
+    return tuple(value)
 
 
 def _stage_to_dict(stage: Stage) -> dict[str, Any]:
@@ -197,26 +220,12 @@ def _block_to_dict(block: Block) -> dict[str, Any]:
     return out if block.paths == (MAIN_PATH,) else out | {"paths": list(block.paths)}
 
 
-def _stage_from_dict(data: Mapping[str, Any]) -> Stage:
-    _check_keys("stage", data, ("blocks",), ("width",))
-    if not isinstance(data["blocks"], list | tuple):
-        raise UserError(f"blocks of a stage: got {data['blocks']!r}; give a list of blocks.")
-    return Stage(tuple(_block_from_dict(block) for block in data["blocks"]), data.get("width"))
+def _stage_from_dict(data: Any) -> Stage:
+    check_keys("stage", data, ("blocks",), ("width",))
+    blocks = _as_tuple("blocks of a stage", data["blocks"], "blocks")
+    return Stage(tuple(_block_from_dict(block) for block in blocks), data.get("width"))
 
 
-def _block_from_dict(data: Mapping[str, Any]) -> Block:
-    _check_keys("block", data, (), ("kernel_size", "expand_ratio", "paths"))
-    paths = data.get("paths", (MAIN_PATH,))
-    return Block(data.get("kernel_size"), data.get("expand_ratio"), paths if isinstance(paths, str) else tuple(paths))
-
-
-def _check_keys(what: str, data: Any, required: tuple[str, ...], optional: tuple[str, ...]) -> None:
-    if not isinstance(data, Mapping):
-        raise UserError(f"{what}: got {data!r}; give an object with the keys {', '.join(required + optional)}.")
-    for key in data:
-        if key not in required + optional:
-            allowed = ", ".join(required + optional)
-            raise UserError(f"{what} has no key {key!r}.{suggestion(key, required + optional)} Allowed: {allowed}.")
-    missing = [key for key in required if key not in data]
-    if missing:
-        raise UserError(f"{what} lacks the key {', '.join(missing)}.")
+def _block_from_dict(data: Any) -> Block:
+    check_keys("block", data, (), ("kernel_size", "expand_ratio", "paths"))
+    return Block(data.get("kernel_size"), data.get("expand_ratio"), data.get("paths", (MAIN_PATH,)))

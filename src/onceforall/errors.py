@@ -5,9 +5,9 @@ without a traceback and exits with 2. Everything else that is raised is a defect
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-__all__ = ["UserError", "check_choice", "suggestion"]
+__all__ = ["UserError", "check_choice", "check_keys", "suggestion"]
 
 
 class UserError(ValueError):
@@ -15,9 +15,13 @@ class UserError(ValueError):
 
 
 def suggestion(got: object, allowed: Iterable[object]) -> str:
-    """`" Did you mean 'x'?"` for the nearest allowed name, or an empty string where none is near."""
-    near = difflib.get_close_matches(str(got), [str(name) for name in allowed], n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    """`" Did you mean 'x'?"` for the nearest allowed name, or an empty string where none is near.
+
+    Capitals make no difference.
+    """
+    names = {str(name).lower(): str(name) for name in allowed}
+    near = difflib.get_close_matches(str(got).lower(), names, n=1)
+    return f" Did you mean {names[near[0]]!r}?" if near else ""
 
 
 def check_choice(name: str, got: object, allowed: Iterable[object]) -> None:
@@ -31,3 +35,21 @@ def check_choice(name: str, got: object, allowed: Iterable[object]) -> None:
     if got not in options:
         listed = ", ".join(repr(option) for option in options)
         raise UserError(f"{name} {got!r} is not one of: {listed}.{suggestion(got, options)}")
+
+
+def check_keys(what: str, data: object, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
+    """Raise `UserError` unless `data` is a mapping with all `required` keys and, beside them, only `optional` ones.
+
+    >>> check_keys("stage", {"blcks": []}, ("blocks",), ("width",))
+    Traceback (most recent call last):
+    onceforall.errors.UserError: stage has no key 'blcks'. Did you mean 'blocks'? Allowed: blocks, width.
+    """
+    known = required + optional
+    if not isinstance(data, Mapping):
+        raise UserError(f"{what}: got {data!r}; give an object with the keys {', '.join(known)}.")
+    for key in data:
+        if key not in known:
+            raise UserError(f"{what} has no key {key!r}.{suggestion(key, known)} Allowed: {', '.join(known)}.")
+    missing = [key for key in required if key not in data]
+    if missing:
+        raise UserError(f"{what} lacks the key {', '.join(missing)}.")

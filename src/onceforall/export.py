@@ -97,8 +97,8 @@ def export_onnx(
         net: a calibrated sub-network in evaluation mode; it is not changed.
         path: of the file. It is written whole or not at all.
         resolution: of the images; the file takes no other one.
-        images: (N, channels, ...) real, prepared images that training never saw. They are compared only: no image
-            gets into the file.
+        images: (N, channels, ...) real, prepared images that training never saw; 100 are plenty. No image
+            gets into the file, they are compared only.
         classes: names of the outputs.
         preparation: how images are prepared, as JSON types (`Preparation.to_dict()`).
         facts: anything else that the file shall tell, as JSON types.
@@ -281,7 +281,7 @@ def _session(data: bytes, name: str) -> "onnxruntime.InferenceSession":
     options.log_severity_level = 3  # errors
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except (errors.Fail, errors.InvalidGraph, errors.InvalidProtobuf, errors.NotImplemented) as error:
+    except (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf) as error:
         raise UserError(f"{name} is no ONNX file that onnxruntime can run: {str(error).splitlines()[0]}") from error
 
 

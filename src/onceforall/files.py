@@ -1,5 +1,6 @@
 """Writing files so that they are never half-written: to a temporary name in the same folder, then renamed."""
 
+import contextlib
 import errno
 import json
 import os
@@ -29,7 +30,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         full = "the disk is full; free some space and try again" if error.errno == errno.ENOSPC else error.strerror
         raise UserError(f"cannot write {path}: {full}.") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there may be no such folder; the first failure is the one to tell
+            draft.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -28,7 +28,9 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
             folder = tmp_path / root / name
             folder.mkdir(parents=True)
             for i in range(count):
-                Image.fromarray(pixels(1000 * label + i, *shape)).save(folder / f"{name}-{label}{i // 2}-{i}.png")
+                Image.fromarray(pixels(1000 * label + i, *shape)).save(
+                    folder / f"{folder.name}-{label}{i // 2}-{i}.png"
+                )
         return tmp_path / root
 
     return make

@@ -210,13 +210,15 @@ from pathlib import Path
 from onceforall.data.cache import Storage, cached_images
 root = Path(sys.argv[1])
 names = sorted(p.relative_to(root).as_posix() for p in root.rglob('*.png'))
-print(cached_images(root, names, Storage(8)).images.sum())
+print(cached_images(root, names, Storage(int(sys.argv[2]))).images.sum())
 """
 
 
 def test_two_processes_at_once(image_folder, own_cache):
     root = image_folder({"a": 150, "b": 150}, shape=(20, 20))
-    runs = [subprocess.Popen([sys.executable, "-c", CHILD, root], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    runs = [
+        subprocess.Popen([sys.executable, "-c", CHILD, root, "8"], stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
     sums = [run.communicate(timeout=60)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0] and sums[0] == sums[1]
     assert len(entries(own_cache)) == 1
@@ -235,7 +237,7 @@ def test_a_disk_that_is_full_from_the_start(files, own_cache, monkeypatch):
 def test_a_disk_that_becomes_full(image_folder, own_cache):
     root = image_folder({"a": 60}, shape=(40, 40))
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
-    run = subprocess.run([sys.executable, "-c", limit + CHILD, root], capture_output=True, text=True, check=False)
+    run = subprocess.run([sys.executable, "-c", limit + CHILD, root, "40"], capture_output=True, text=True, check=False)
     assert run.returncode == 1 and "UserError: disk full: the cache in" in run.stderr.splitlines()[-1]
     assert list(own_cache.rglob("*.npy")) == [] and entries(own_cache) == []
 

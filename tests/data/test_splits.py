@@ -25,9 +25,15 @@ def test_stratified_counts_by_hand():
     files, labels = named([20, 40, 10])
     found = tally(labels, assign_splits(files, labels, "abc", validation_fraction=0.2, test_fraction=0.1))
     assert found == {
-        (0, "train"): 14, (0, "validation"): 4, (0, "test"): 2,
-        (1, "train"): 28, (1, "validation"): 8, (1, "test"): 4,
-        (2, "train"): 7, (2, "validation"): 2, (2, "test"): 1,
+        (0, "train"): 14,
+        (0, "validation"): 4,
+        (0, "test"): 2,
+        (1, "train"): 28,
+        (1, "validation"): 8,
+        (1, "test"): 4,
+        (2, "train"): 7,
+        (2, "validation"): 2,
+        (2, "test"): 1,
     }
 
 

@@ -51,7 +51,7 @@ class DataOptions:
         if self.image_size is not None:
             check_whole("image_size", self.image_size, 1, 16384)
         check_choice("fit", self.fit, FITS)
-        Preparation(self.channels or 1, self.fit, self.crop_ratio)  # checks these values
+        Preparation(1 if self.channels is None else self.channels, self.fit, self.crop_ratio)  # checks these values
         if self.maximum is not None:
             check_whole("maximum", self.maximum, 1, 65535)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+import numpy as np
+
 from onceforall.errors import UserError, suggestion
 
 __all__ = ["IMAGE_SUFFIXES", "Listing", "existing_folder", "files_below", "select_classes", "subfolders"]
@@ -80,14 +82,14 @@ def select_classes(
     """
     if wanted is None:
         chosen = list(available)
-    elif isinstance(wanted, str):
-        raise UserError(f"classes {wanted!r} must be a number or a list of names.")
-    elif isinstance(wanted, int):
-        if isinstance(wanted, bool) or not 2 <= wanted <= len(available):
+    elif isinstance(wanted, (str, bool, float)):
+        raise UserError(f"classes {wanted!r} must be a whole number or a list of names.")
+    elif isinstance(wanted, (int, np.integer)):
+        if not 2 <= wanted <= len(available):
             raise UserError(
                 f"classes {wanted!r} is out of range; this data set has {len(available)} (at least 2 are needed)."
             )
-        return list(available[:wanted])
+        return list(available[: int(wanted)])
     else:
         names = {**(other_names or {}), **{name: name for name in available}}
         for name in wanted:

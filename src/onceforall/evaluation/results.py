@@ -114,8 +114,10 @@ def write_results(
         "picture": _picture(rows, results / f"{split}-front", split, len(labels), metric, higher_is_better),
     }
     write_text(results / f"{split}.csv", _table(rows))
+    predictions = results / f"{split}-predictions.csv"
+    predictions.unlink(missing_ok=True)  # those of an earlier evaluation would not belong to the rows
     if kept:
-        write_text(results / f"{split}-predictions.csv", _predictions(kept, labels, files, classes))
+        write_text(predictions, _predictions(kept, labels, files, classes))
     path = results / f"{split}.json"
     write_json(path, json_types(contents))
     return path

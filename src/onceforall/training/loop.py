@@ -8,8 +8,8 @@ function of the seed and the position in the run; see `randomness`.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -30,7 +30,7 @@ from onceforall.training.distillation import objective
 from onceforall.training.distributed import World, connect
 from onceforall.training.ledger import Ledger, bytes_kept_for_backward
 from onceforall.training.optimizers import PhaseOptimizer
-from onceforall.training.phases import Phase, draw_architectures
+from onceforall.training.phases import Phase, draw_architectures, is_taught_in_place
 from onceforall.training.plan import expected_step_macs, steps_per_epoch, student_macs, teacher_macs
 from onceforall.training.randomness import keyed_generator, keyed_random, seeded_layers
 from onceforall.training.records import Records, describe_run
@@ -266,7 +266,7 @@ class _Run:
         where = (options.seed, phase.name, self.step)
         resolutions = phase.resolutions or phase.space.resolutions
         resolution = keyed_random(*where, "resolution").choice(resolutions)
-        architectures = draw_architectures(phase, resolution, keyed_random(*where, "architectures"))
+        architectures = draw_architectures(phase, self.step, resolution, keyed_random(*where, "architectures"))
         parts = list(enumerate(np.array_split(batch, options.micro_batches)))
         losses = torch.zeros(len(architectures), dtype=torch.float64, device=self.world.device)
         optimizer.begin_step(self._progress(phase))
@@ -279,7 +279,8 @@ class _Run:
         self.total_steps += 1
         self.loss_sum += float(losses.mean())
         self.loss_count += 1
-        macs = student_macs(self.supernet, architectures) + self.teacher_macs[resolution]
+        taught = self.teacher is not None or is_taught_in_place(phase, architectures)
+        macs = student_macs(self.supernet, architectures) + (self.teacher_macs[resolution] if taught else 0)
         self.ledger.count(len(batch), macs * len(batch))
         share = 1 / (steps_per_epoch(self.data.count("train"), phase) * phase.total_epochs)
         self.records.advance(phase, epoch, share, self.loss_sum / self.loss_count, len(batch))
@@ -308,12 +309,8 @@ class _Run:
 
         with self.ledger.time("data"):
             images, labels = views(resolution)
-        soft_targets = None
-        if self.teacher is not None:
-            wanted = self.teacher.resolution(resolution)
-            with self.ledger.time("teacher"), torch.autocast(device.type, amp, enabled=amp is not None):
-                seen = images if wanted == resolution else views(wanted)[0]
-                soft_targets = self.teacher.soft_targets(seen, wanted)
+        with self.ledger.time("teacher"), torch.autocast(device.type, amp, enabled=amp is not None):
+            soft_targets = self._soft_targets(phase, architectures, images, lambda size: views(size)[0])
         scale = share / (len(architectures) if phase.gradients == "mean" else 1)
         for number, architecture in enumerate(architectures):
             with self.ledger.time("student"), seeded_layers(device, *where, "layers", number):
@@ -325,6 +322,25 @@ class _Run:
                 if phase.teacher.source == "in_place" and soft_targets is None:
                     assert isinstance(outputs, Tensor)
                     soft_targets = outputs.detach()
+
+    def _soft_targets(
+        self,
+        phase: Phase,
+        architectures: list[Architecture],
+        images: Tensor,
+        views: Callable[[Resolution], Tensor],
+    ) -> Tensor | None:
+        """What the teacher says of the images; None without a teacher, or where the step's first sub-network is it."""
+        resolution = architectures[0].resolution
+        if self.teacher is not None:
+            wanted = self.teacher.resolution(resolution)
+            return self.teacher.soft_targets(images if wanted == resolution else views(wanted), wanted)
+        if not is_taught_in_place(phase, architectures):
+            return None
+        with torch.no_grad():
+            outputs = self.supernet(images, replace(phase.space.largest(), resolution=resolution))
+        assert isinstance(outputs, Tensor)
+        return outputs
 
     def _check_finite(self, phase: Phase, architectures: list[Architecture], losses: Tensor) -> None:
         """Add up the losses over the processes and stop before the weights move if one is not finite."""

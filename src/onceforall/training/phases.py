@@ -33,7 +33,8 @@ class Teacher:
 
     Args:
         source: "none"; "first", the largest sub-network as the first phase left it; "previous_phase", the largest
-            of the previous phase; "in_place", the step's first sub-network; or the path of a saved network.
+            of the previous phase; "in_place", the largest of the supernet at this very step: its outputs where the
+            step trains it first, otherwise those of a pass of its own; or the path of a saved network.
         batchnorm: "batch" normalises by the batch and moves nothing, as Once-for-All's teacher in training mode does,
             but with dropout off; "calibrated" uses statistics re-estimated for each resolution.
         input: "student" gives it the student's images; "native" the same views at the teacher's own resolution.
@@ -59,7 +60,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("sgd", "adam", "adamw"),
     "optimizer_state": ("fresh", "carry"),
     "gradients": ("sum", "mean"),
-    "sampler": ("random", "sandwich", "largest"),
+    "sampler": ("random", "sandwich", "sandwich_in_turn", "largest"),
     "kernel_matrices": ("decay", "no_decay", "decay_to_identity", "frozen"),
     "sort_channels": ("none", "banded", "reference"),
     "start_from": ("best", "last"),
@@ -91,7 +92,8 @@ class Phase:
         batch_size: images of a step, over all processes.
         resolutions: what each step draws its resolution from; those of `space` by default.
         sampler: what a step trains: "random" draws `subnets_per_step` architectures; "sandwich" takes the largest,
-            the smallest and random ones; "largest" the largest with all its exits.
+            the smallest and random ones; "sandwich_in_turn" goes through the largest, the smallest and two random
+            ones, as many a step as `subnets_per_step` says; "largest" takes the largest with all its exits.
         subnets_per_step: number of architectures of a step.
         favoured: a part of the space that is drawn from with `favoured_probability` instead of all of it.
         favoured_probability: between 0 and 1.
@@ -126,7 +128,7 @@ class Phase:
     optimizer_state: Literal["fresh", "carry"] = "fresh"
     batch_size: int = 64
     resolutions: tuple[Resolution, ...] | None = None
-    sampler: Literal["random", "sandwich", "largest"] = "random"
+    sampler: Literal["random", "sandwich", "sandwich_in_turn", "largest"] = "random"
     subnets_per_step: int = 1
     favoured: SearchSpace | None = None
     favoured_probability: float = 0.0
@@ -181,8 +183,6 @@ class Phase:
             refuse("clip_gradient", "positive, or none")
         if self.favoured_probability > 0 and self.favoured is None:
             refuse("favoured", "a part of the space where favoured_probability is above 0")
-        if self.teacher.source == "in_place" and self.subnets_per_step < 2:
-            refuse("subnets_per_step", "at least 2 for in-place distillation")
 
     @property
     def total_epochs(self) -> int:
@@ -196,21 +196,28 @@ class Phase:
         return out | {"favoured": None if self.favoured is None else self.favoured.to_dict()}
 
 
-def draw_architectures(phase: Phase, resolution: Resolution, rng: random.Random) -> list[Architecture]:
-    """The architectures that one step trains, in order, all at `resolution`."""
-    space = phase.space
-    fixed = {
-        "random": [],
-        "sandwich": [space.largest(), space.smallest()],
-        "largest": [space.largest(exits="all")],
-    }[phase.sampler]
+def draw_architectures(phase: Phase, step: int, resolution: Resolution, rng: random.Random) -> list[Architecture]:
+    """The architectures that step `step` of a phase trains, in order, all at `resolution`."""
+    space, count = phase.space, phase.subnets_per_step
 
     def draw() -> Architecture:
         favoured = phase.favoured is not None and rng.random() < phase.favoured_probability
         return (phase.favoured if favoured and phase.favoured is not None else space).sample(rng)
 
-    drawn = [draw() for _ in range(phase.subnets_per_step - len(fixed))]
-    return [replace(architecture, resolution=resolution) for architecture in fixed + drawn]
+    turn = [space.largest, space.smallest, draw, draw]
+    kinds: dict[str, list[Callable[[], Architecture]]] = {
+        "random": [draw] * count,
+        "sandwich": [space.largest, space.smallest, *[draw] * (count - 2)],
+        "sandwich_in_turn": [turn[(step * count + i) % len(turn)] for i in range(count)],
+        "largest": [lambda: space.largest(exits="all")],
+    }
+    return [replace(make(), resolution=resolution) for make in kinds[phase.sampler]]
+
+
+def is_taught_in_place(phase: Phase, architectures: Sequence[Architecture]) -> bool:
+    """Whether a step with these architectures needs a pass of the largest sub-network for its soft targets."""
+    first = architectures[0]
+    return phase.teacher.source == "in_place" and first != replace(phase.space.largest(), resolution=first.resolution)
 
 
 # -- schedules ----------------------------------------------------------------------------------------------------
@@ -307,13 +314,14 @@ def sandwich(
     epochs: int = 24,
     warmup_epochs: int = 1,
     learning_rate: float = 0.08,
-    random_subnets: int = 2,
+    subnets_per_step: int = 4,
     total_epochs: int | None = None,
 ) -> list[Phase]:
     """The sandwich rule (US-Nets, BigNAS) in one phase.
 
-    Each step trains the largest sub-network on labels, and the smallest and `random_subnets` random ones on the
-    largest one's outputs of the same step. Gradients are averaged.
+    Each step trains the largest sub-network on labels, and the smallest and random ones on the largest one's outputs
+    of the same step. Gradients are averaged. With fewer than three `subnets_per_step` steps take turns: the largest,
+    the smallest, a random one, another; the soft targets are then a pass of the largest without gradient.
     """
     phase = Phase(
         "sandwich",
@@ -321,8 +329,8 @@ def sandwich(
         epochs,
         warmup_epochs,
         learning_rate=learning_rate,
-        sampler="sandwich",
-        subnets_per_step=2 + random_subnets,
+        sampler="sandwich" if subnets_per_step > 2 else "sandwich_in_turn",
+        subnets_per_step=subnets_per_step,
         gradients="mean",
         teacher=Teacher(source="in_place"),
         task_weight=0.0,

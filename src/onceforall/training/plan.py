@@ -14,7 +14,7 @@ from onceforall.supernets.supernet import Supernet
 from onceforall.training.checkpoint import load_network
 from onceforall.training.distillation import combine_exits
 from onceforall.training.ledger import BACKWARD_FACTOR, bytes_kept_for_backward
-from onceforall.training.phases import Phase, draw_architectures
+from onceforall.training.phases import Phase, draw_architectures, is_taught_in_place
 from onceforall.training.randomness import keyed_random
 
 __all__ = ["PhasePlan", "expected_step_macs", "plan_schedule", "steps_per_epoch", "student_macs", "teacher_macs"]
@@ -33,10 +33,11 @@ def student_macs(supernet: Supernet, architectures: Sequence[Architecture]) -> i
 def teacher_macs(supernet: Supernet, phases: Sequence[Phase], index: int, resolution: Resolution) -> int:
     """Multiply-adds of the teacher of phase `index` for one image of the student at `resolution`."""
     teacher = phases[index].teacher
-    if teacher.source in ("none", "in_place"):
+    origin = {"first": 0, "previous_phase": index - 1, "in_place": index}
+    if teacher.source == "none":
         return 0
-    if teacher.source in ("first", "previous_phase"):
-        network, space = supernet, phases[0 if teacher.source == "first" else index - 1].space
+    if teacher.source in origin:
+        network, space = supernet, phases[origin[teacher.source]].space
     else:
         network = load_network(Path(teacher.source))
         space = network.space
@@ -50,10 +51,12 @@ def expected_step_macs(supernet: Supernet, phases: Sequence[Phase], index: int, 
     phase = phases[index]
     rng = keyed_random("plan", phase.name)
     students, teachers = 0, 0
-    for _ in range(draws):
+    for step in range(draws):
         resolution = rng.choice(phase.resolutions or phase.space.resolutions)
-        students += student_macs(supernet, draw_architectures(phase, resolution, rng))
-        teachers += teacher_macs(supernet, phases, index, resolution)
+        architectures = draw_architectures(phase, step, resolution, rng)
+        students += student_macs(supernet, architectures)
+        if phase.teacher.source != "in_place" or is_taught_in_place(phase, architectures):
+            teachers += teacher_macs(supernet, phases, index, resolution)
     return students / draws, teachers / draws
 
 
