@@ -37,8 +37,8 @@ class TinyNet(ofa.Supernet):
         """The class scores."""
         x = channels_last(self.stem(x, frozen=freeze.stem))
         for blocks, stage in zip(self.stages, architecture.stages, strict=True):
-            for module, block in zip(blocks, stage.blocks, strict=False):
-                x = module(x, block, freeze.earlier_blocks and block is not stage.blocks[-1])
+            for module, block, frozen in zip(blocks, stage.blocks, freeze.blocks(stage), strict=False):
+                x = module(x, block, frozen)
         return self.exit(x, freeze.head)
 
     def measure(self, architecture: ofa.Architecture) -> Cost:

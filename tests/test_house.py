@@ -424,7 +424,7 @@ def test_wrong_imports_are_found(sources, wrong, cycles):
     assert len(import_cycles(modules)) == cycles
 
 
-WITHOUT_TORCH = ["onceforall", "errors", "architecture", "search_space", "data.preparation", "cli"]
+WITHOUT_TORCH = ["onceforall", "errors", "architecture", "choices", "search_space", "data.preparation", "cli"]
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,17 @@ from typing import Any, final
 
 from onceforall.errors import UserError, check_keys
 
-__all__ = ["MAIN_PATH", "Architecture", "Block", "Resolution", "Stage", "as_number", "as_resolution", "is_whole"]
+__all__ = [
+    "MAIN_PATH",
+    "Architecture",
+    "Block",
+    "Resolution",
+    "Stage",
+    "as_number",
+    "as_resolution",
+    "is_whole",
+    "side",
+]
 
 MAIN_PATH = "main"
 """The path that carries kernel and expansion: the inverted residual of a MobileNet, the convolution of a U-Net."""
@@ -189,6 +199,13 @@ def as_resolution(value: Any) -> Resolution:
     if isinstance(value, list | tuple) and value and all(is_whole(size) and size > 0 for size in value):
         return value[0] if len(set(value)) == 1 else tuple(value)
     raise UserError(f"resolution {value!r}: must be a positive whole number, or one for each axis.")
+
+
+def side(resolution: Resolution) -> int:
+    """The side of a square or cube; raises `UserError` for a resolution with a size for each axis."""
+    if not isinstance(resolution, int):
+        raise UserError(f"resolution {resolution!r}: images are prepared as squares; give one whole number.")
+    return resolution
 
 
 def as_number(name: str, value: Any, largest: float) -> float:

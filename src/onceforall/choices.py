@@ -9,12 +9,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import Any, final
+from typing import Any, TypedDict, final
 
 from onceforall.architecture import MAIN_PATH, Block, Resolution, Stage, as_number, as_resolution, is_whole
 from onceforall.errors import UserError, check_keys
 
-__all__ = ["ABSENT", "BlockChoices", "Change", "StageChoices", "Variable", "listed", "ordered"]
+__all__ = [
+    "ABSENT",
+    "BlockChoices",
+    "Change",
+    "Factors",
+    "StageChoices",
+    "Variable",
+    "listed",
+    "ordered",
+    "subset",
+    "superset",
+]
 
 ABSENT = -1
 """Code of a variable that does not exist in an encoded architecture."""
@@ -24,6 +35,19 @@ Variable = tuple[str, tuple]
 
 Change = Callable[[str, tuple], tuple]
 """(factor, its choices) to the choices that take their place."""
+
+
+class Factors(TypedDict, total=False):
+    """Choices of factors by name, for every block and stage that has the factor."""
+
+    resolutions: Sequence[Resolution]
+    depths: Sequence[int]
+    kernel_sizes: Sequence[int]
+    expand_ratios: Sequence[float]
+    paths: Sequence[tuple[str, ...]]
+    widths: Sequence[float]
+    heights: Sequence[int]
+
 
 _block = lru_cache(maxsize=4096)(Block)
 
@@ -130,7 +154,9 @@ class StageChoices:
         if not isinstance(self.blocks, list | tuple) or set(map(type, self.blocks)) != {BlockChoices}:
             raise UserError(f"blocks of a stage: got {self.blocks!r}; give at least one BlockChoices.")
         object.__setattr__(self, "blocks", tuple(self.blocks))
-        if not self.depths or self.depths[-1] != len(self.blocks):
+        if not self.depths:
+            raise UserError("depths (): give at least one.")
+        if self.depths[-1] != len(self.blocks):
             raise UserError(f"depths {self.depths!r}: the largest must equal the number of blocks, {len(self.blocks)}.")
 
     @staticmethod
@@ -142,8 +168,6 @@ class StageChoices:
     def changed(self, change: Change) -> "StageChoices":
         """These choices, each factor's as `change` says; a block that is new has the choices of the one before it."""
         depths, last = change("depths", self.depths), len(self.blocks) - 1
-        if not depths:
-            raise UserError("depths (): give at least one.")
         blocks = tuple(self.blocks[min(i, last)].changed(change) for i in range(depths[-1]))
         return StageChoices(depths, blocks, change("widths", self.widths))
 
@@ -193,6 +217,8 @@ class StageChoices:
     def from_dict(data: Mapping[str, Any]) -> "StageChoices":
         """The inverse of `to_dict`; raises `UserError` for a wrong key or value."""
         check_keys("choices of a stage", data, ("depths", "widths", "blocks"))
+        if not isinstance(data["blocks"], list | tuple):
+            raise UserError(f"blocks {data['blocks']!r} of the choices of a stage: give a list.")
         return StageChoices(data["depths"], tuple(map(BlockChoices.from_dict, data["blocks"])), data["widths"])
 
 
@@ -210,6 +236,24 @@ def ordered(factor: str, values: Any) -> tuple:
     if factor == "paths":
         return tuple(checked)
     return _from_small_to_large(checked) if factor == "resolutions" else tuple(sorted(checked))
+
+
+def subset(name: str, present: tuple, given: tuple) -> tuple:
+    """The `present` choices of a factor that are also `given`; raises `UserError` for one that is not present."""
+    strange = [value for value in given if value not in present]
+    if strange:
+        raise UserError(f"{name} {listed(strange)}: not among the present choices {listed(present)}.")
+    return tuple(value for value in present if value in given)
+
+
+def superset(name: str, present: tuple, given: tuple) -> tuple:
+    """The `given` choices of a factor; raises `UserError` where a present one is missing."""
+    missing = [value for value in present if value not in given]
+    if missing:
+        raise UserError(
+            f"{name} {listed(given)}: extending keeps every present choice, and {listed(missing)} is missing."
+        )
+    return given
 
 
 def listed(values: Sequence) -> str:
@@ -249,7 +293,7 @@ def _as_count(factor: str) -> Callable[[Any], int]:
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "resolutions": as_resolution,
-    "kernel_sizes": lambda value: _block(value).kernel_size,
+    "kernel_sizes": lambda value: Block(value).kernel_size,
     "expand_ratios": lambda value: as_number("expand_ratio", value, 1000),
     "widths": lambda value: as_number("width", value, 1),
     "paths": _as_paths,

@@ -114,11 +114,13 @@ def train(
       torchrun --nproc-per-node 2 -m onceforall train images-ps --data photos --set run.micro_batches=2
     """
     from onceforall.recipes import make_recipe
+    from onceforall.runs import is_finished
 
     limit = () if max_minutes is None else (f"run.max_minutes={max_minutes}",)
     folder = out or Path("runs") / recipe
     _train(make_recipe(recipe, (*overrides, *limit), data), folder, resume)
-    click.echo(f"done: {folder}\nnext: onceforall evaluate {folder}")
+    if is_finished(folder):
+        click.echo(f"done: {folder}\nnext: onceforall evaluate {folder}")
 
 
 @main.command()

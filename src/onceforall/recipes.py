@@ -157,6 +157,7 @@ def images_ps() -> Recipe:
     return Recipe(
         "images-ps",
         NetworkOptions(width_mult=0.5),
+        DataOptions(crop_ratio=1.0),
         schedule={"name": "progressive_shrinking", "total_epochs": 28},
     )
 

@@ -25,7 +25,7 @@ from onceforall.supernets.supernet import Supernet
 from onceforall.training.checkpoint import load_network
 from onceforall.training.records import SETTINGS
 
-__all__ = ["Run", "chosen_architectures", "evaluate_run", "export_run", "find_architecture", "open_run"]
+__all__ = ["Run", "chosen_architectures", "evaluate_run", "export_run", "find_architecture", "is_finished", "open_run"]
 
 VERIFY_IMAGES = 64
 
@@ -79,13 +79,18 @@ def open_run(folder: str | Path, data: str | Path | None = None) -> Run:
     return Run(folder, recipe, loaded, build_task(recipe, loaded), load_network(weights), phase, finished)
 
 
+def is_finished(folder: str | Path) -> bool:
+    """Whether the run in `folder` completed its last phase."""
+    names = [phase["name"] for phase in json.loads((Path(folder) / SETTINGS).read_text())["phases"]]
+    return (Path(folder) / "checkpoints" / f"{len(names)}-{names[-1]}-last.safetensors").is_file()
+
+
 def _weights(folder: Path, names: list[str]) -> tuple[str, Path, bool]:
     """Name and best weights of the newest phase that has any, and whether the schedule was completed."""
     for number, name in reversed(list(enumerate(names, start=1))):
         best = folder / "checkpoints" / f"{number}-{name}-best.safetensors"
         if best.is_file():
-            done = number == len(names) and best.with_name(f"{number}-{name}-last.safetensors").is_file()
-            return name, best, done
+            return name, best, is_finished(folder)
     raise UserError(f"{folder} has no trained weights yet; go on with onceforall train ... --resume.")
 
 

@@ -69,6 +69,14 @@ def test_what_keeps_from_training(image_folder, classes, error):
     assert "ready" not in report.text()
 
 
+def test_copies_inside_a_class_are_only_counted(image_folder):
+    root = image_folder({"cat": 2, "dog": 2})
+    shutil.copy(next((root / "cat").iterdir()), root / "cat/again.png")
+    report = check_data(root)
+    assert (report.copies, report.copies_within, report.errors) == ((), 1, [])
+    assert report.warnings == ["1 byte-identical copies inside a class: a split may part them"]
+
+
 def test_no_class_folders(tmp_path):
     folder = tmp_path / "flat"
     folder.mkdir()

@@ -99,6 +99,8 @@ def test_fingerprint_tells_data_and_splits_apart(data):
         from_arrays(IMAGES, LABELS, crop_ratio=1.0, **options),
     ]
     assert len({data.fingerprint, *(other.fingerprint for other in others)}) == 5
+    fixed = [from_arrays(IMAGES, LABELS, seed=seed, mean=[0.5], std=[0.5], **options) for seed in (0, 1)]
+    assert fixed[0].preparation == fixed[1].preparation and fixed[0].fingerprint != fixed[1].fingerprint
 
 
 def test_written_splits(data, tmp_path):

@@ -39,10 +39,10 @@ class Preparation:
     - `"pad"`: the longer side is resized to `r`, the rest is filled with black (pixel value 0).
 
     `crop_ratio` (0 to 1) matters for `"crop"` only. `bit_depth` (8 or 16) is that of the pixels; `maximum` is the
-    pixel value that counts as 1; `mean` and `std` (one number per channel) then
-    normalise: `(x / maximum - mean) / std`.
-    `store_size`: images are first reduced to this side length by the rule of `fit` and rounded to `bit_depth`, as
-    they were for training (None: they are used as they are). Raises `UserError` for a value out of range.
+    pixel value that counts as 1. `mean` and `std` have one number per channel (one alone stands for all); they
+    normalise last: `(x / maximum - mean) / std`. `store_size`: images are first brought to this side length by the
+    rule of `fit` and rounded to `bit_depth`, as they were for training (None: they are used as they are).
+    Raises `UserError` for a value out of range.
     """
 
     channels: int

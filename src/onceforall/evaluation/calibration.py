@@ -19,7 +19,7 @@ def calibrate(net: Net, batches: Iterable[Tensor | Sequence[Tensor]], rule: Cali
     """Set the running mean and variance of every batch normalisation of `net` from `batches`, in place.
 
     Every layer normalises by the batch at hand while its statistics are gathered. Nothing else of `net` changes;
-    if a forward pass raises, its statistics are what they were.
+    if a forward pass raises, its statistics are what they were. So are those of a layer that no image reaches.
 
     Args:
         net: a sub-network (it is called with the images only).
@@ -35,7 +35,8 @@ def calibrate(net: Net, batches: Iterable[Tensor | Sequence[Tensor]], rule: Cali
         raise UserError("calibration got no images; give at least one batch of training images.")
     images = [torch.cat(images)] if rule == "population" else images
     layers = [module for module in net.modules() if isinstance(module, ElasticBatchNorm)]
-    before = [(layer.running_mean.clone(), layer.running_var.clone(), layer.momentum) for layer in layers]
+    before = [(layer.running_mean.clone(), layer.running_var.clone()) for layer in layers]
+    settings = [(layer.momentum, layer.batch_statistics) for layer in layers]
     sums = [(torch.zeros_like(layer.running_mean), torch.zeros_like(layer.running_var)) for layer in layers]
     positions: dict[nn.Module, int] = {}
     hooks = [
@@ -47,13 +48,15 @@ def calibrate(net: Net, batches: Iterable[Tensor | Sequence[Tensor]], rule: Cali
     try:
         net.eval()
         for layer in layers:
-            layer.training, layer.momentum = True, 1.0  # the running statistics become those of the batch
+            layer.training, layer.momentum, layer.batch_statistics = True, 1.0, False  # statistics become the batch's
+            layer.running_mean.zero_()  # what was not finite would stay so
+            layer.running_var.zero_()
         total = sum(len(batch) for batch in images)
         with torch.no_grad():
             for batch in images:
                 net(batch)
                 for layer, (mean, var) in zip(layers, sums, strict=True):
-                    share, count = len(batch) / total, positions[layer]
+                    share, count = len(batch) / total, positions.get(layer, 1)
                     mean += share * layer.running_mean
                     var += share * layer.running_var * ((count - 1) / count)  # torch stores the unbiased variance
         done = True
@@ -62,13 +65,18 @@ def calibrate(net: Net, batches: Iterable[Tensor | Sequence[Tensor]], rule: Cali
             hook.remove()
         for module, training in modes:
             module.training = training
-        for layer, (mean, var), (old_mean, old_var, momentum) in zip(layers, sums, before, strict=True):
-            layer.momentum = momentum
-            layer.running_mean.copy_(mean if done else old_mean)
-            layer.running_var.copy_(var if done else old_var)
+        for layer, (momentum, batch_statistics) in zip(layers, settings, strict=True):
+            layer.momentum, layer.batch_statistics = momentum, batch_statistics
+        for layer, (mean, var), (old_mean, old_var) in zip(layers, sums, before, strict=True):
+            estimated = done and layer in positions
+            layer.running_mean.copy_(mean if estimated else old_mean)
+            layer.running_var.copy_(var if estimated else old_var)
     return net
 
 
 def _positions(x: Tensor) -> int:
     """Number of values of each channel."""
-    return x.numel() // x.shape[1]
+    count = x.numel() // x.shape[1]
+    if count < 2:
+        raise UserError("calibration met a single value in a channel: give batches of at least two images.")
+    return count

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onceforall.architecture import Architecture, Resolution
+from onceforall.architecture import Architecture, Resolution, is_whole, side
 from onceforall.data.images import ImageData
 from onceforall.errors import UserError, check_choice
 from onceforall.evaluation.calibration import CalibrationRule, calibrate
@@ -52,12 +52,15 @@ def calibration_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of a fixed random part of the training images, prepared as for evaluation.
 
-    The part is the same for every resolution. Batches have equal sizes of at most 128, up to one image.
+    The part is the same for every resolution. Batches have equal sizes of at most 128, up to one image, and mix
+    classes as training batches do: of batches sorted by class the mean of the variances would be far too small.
     """
     count = min(images, data.count("train"))
-    indices = np.sort(np.random.default_rng([seed, 0xCA11]).permutation(data.count("train"))[:count])
+    if count < 1:
+        raise UserError(f"calibration with {images} of {data.count('train')} training images: must be at least 1.")
+    indices = np.random.default_rng([seed, 0xCA11]).permutation(data.count("train"))[:count]
     size = -(-count // -(-count // CALIBRATION_BATCH))
-    return data.batches("train", resolution, size, indices=indices, device=device, dtype=dtype)
+    return data.batches("train", side(resolution), size, indices=indices, device=device, dtype=dtype)
 
 
 def calibrated_subnet(
@@ -69,7 +72,7 @@ def calibrated_subnet(
     rule: CalibrationRule = "reference",
     seed: int = 0,
 ) -> Supernet:
-    """`architecture` as a network of its own in evaluation mode, its batch normalisation re-estimated on training images."""
+    """`architecture` as a network of its own in evaluation mode, calibrated on training images at its resolution."""
     net = supernet.subnet(architecture)
     first = next(net.parameters())
     batches = calibration_batches(
@@ -113,6 +116,8 @@ def evaluate(
     check_choice("split", split, ("train", "validation", "test"))
     if not data.count(split):
         raise UserError(f"split {split!r} has no images.")
+    if not is_whole(calibration_images) or calibration_images < 0:
+        raise UserError(f"calibration_images {calibration_images!r}: must be a whole number, 0 for none.")
     first = next(supernet.parameters())
     out = []
     for architecture in architectures:
@@ -122,7 +127,7 @@ def evaluate(
             )
         else:
             net = supernet.subnet(architecture)
-        batches = data.batches(split, architecture.resolution, batch_size, device=first.device, dtype=first.dtype)
+        batches = data.batches(split, side(architecture.resolution), batch_size, device=first.device, dtype=first.dtype)
         results = list(predict(net, batches, task))
         evaluation = Evaluation(
             architecture,

@@ -71,8 +71,12 @@ def classification(
     if temperature <= 0:
         raise UserError(f"temperature {temperature!r}: must be positive.")
     weights = None if class_weights is None else torch.tensor(list(class_weights), dtype=torch.float64)
+    if weights is not None and not (len(weights) and bool(((weights >= 0) & weights.isfinite()).all())):
+        raise UserError(f"class_weights {class_weights!r}: must be numbers of 0 or more, one for each class.")
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        if weights is not None and len(weights) != outputs.shape[1]:
+            raise UserError(f"class_weights: got {len(weights)} for {outputs.shape[1]} classes.")
         own = None if weights is None else weights.to(outputs)
         return F.cross_entropy(outputs, targets, own, label_smoothing=label_smoothing)
 

@@ -4,13 +4,15 @@ A block is called with its value (`architecture.Block`); `cost` takes the same v
 Each lists its elastic widths as `ChannelGroup`s.
 """
 
-from collections.abc import Callable, Iterator
-from typing import final
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar, final
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onceforall.architecture import MAIN_PATH, Block
+from onceforall.architecture import Block
+from onceforall.errors import check_choice
 from onceforall.layers.channels import ChannelGroup, ChannelSlice
 from onceforall.layers.elastic import (
     Cost,
@@ -22,12 +24,18 @@ from onceforall.layers.elastic import (
 )
 from onceforall.search_space import BlockChoices
 
-__all__ = ["ACTIVATIONS", "ConvNorm", "Exit", "InvertedResidual", "Level", "SqueezeExcitation"]
+__all__ = ["ACTIVATIONS", "ConvNorm", "Exit", "InvertedResidual", "Level", "PathModule", "SqueezeExcitation", "parts"]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "hard_swish": F.hardswish}
 """Activations by name; hard_swish(x) = x * relu6(x + 3) / 6."""
 
 Shape = tuple[int, ...]
+Part = TypeVar("Part", bound=nn.Module)
+
+
+def parts(module: nn.Module, kind: type[Part]) -> list[Part]:
+    """The modules directly in `module` (a ModuleList) that are of class `kind`, in order."""
+    return [child for child in module.children() if isinstance(child, kind)]
 
 
 @final
@@ -36,6 +44,7 @@ class ConvNorm(nn.Module):
 
     def __init__(self, conv: ElasticConv, activation: str | None = None) -> None:
         super().__init__()
+        check_choice("activation", activation, (None, *ACTIVATIONS))
         self.conv = conv
         self.norm = ElasticBatchNorm(conv.sizes[1])
         self.activation = None if activation is None else ACTIVATIONS[activation]
@@ -87,8 +96,24 @@ class SqueezeExcitation(nn.Module):
         return self.reduce.cost(channels, hidden) + self.expand.cost(hidden, channels)
 
 
+class PathModule(nn.Module, ABC):
+    """One of the parallel paths of a level; it is called with the value of the level's block."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, block: Block, frozen: bool = False) -> Tensor:
+        """(N, in, ...) to (N, out, ...), each axis divided by the stride, rounded up."""
+
+    @abstractmethod
+    def cost(self, shape: Shape, block: Block) -> tuple[Cost, Shape]:
+        """Cost of the active layers, and the output's spatial shape."""
+
+    @abstractmethod
+    def channel_groups(self, name: str) -> Iterator[ChannelGroup]:
+        """Its elastic widths; `name` is the block's in the search space."""
+
+
 @final
-class InvertedResidual(nn.Module):
+class InvertedResidual(PathModule):
     """MBConv: 1x1 expansion, depthwise convolution, squeeze-excitation, linear 1x1 projection, each normalised.
 
     The input is added where stride is 1 and widths agree; nothing follows the sum. Without choices of expansion
@@ -144,7 +169,6 @@ class InvertedResidual(nn.Module):
         return make_divisible(round(self.in_channels * expand_ratio))
 
     def forward(self, x: Tensor, block: Block, frozen: bool = False) -> Tensor:
-        """(N, in, ...) to (N, out, ...), each axis divided by the stride, rounded up."""
         y = x if self.expand is None else self.expand(x, self.hidden(block.expand_ratio), frozen=frozen)
         y = self.depthwise(y, kernel_size=block.kernel_size, frozen=frozen)
         y = y if self.squeeze is None else self.squeeze(y, frozen)
@@ -152,7 +176,6 @@ class InvertedResidual(nn.Module):
         return x + y if self.shortcut else y
 
     def cost(self, shape: Shape, block: Block) -> tuple[Cost, Shape]:
-        """Cost of the active layers, and the output's spatial shape."""
         hidden = self.hidden(block.expand_ratio)
         total = Cost() if self.expand is None else self.expand.cost(shape, self.in_channels, hidden, 1)[0]
         depthwise, shape = self.depthwise.cost(shape, hidden, hidden, block.kernel_size or 1)
@@ -161,7 +184,7 @@ class InvertedResidual(nn.Module):
         return total + depthwise + squeeze + project, shape
 
     def channel_groups(self, name: str) -> Iterator[ChannelGroup]:
-        """The hidden width, and that of squeeze-excitation; `name` is the block's in the search space."""
+        """The hidden width, and that of squeeze-excitation."""
         if self.expand is None:
             return
         variable = f"{name}.expand_ratio"
@@ -181,13 +204,19 @@ class InvertedResidual(nn.Module):
 class Level(nn.Module):
     """Parallel paths that see the same input and are summed; the block's value says which of them run."""
 
-    def __init__(self, paths: dict[str, nn.Module]) -> None:
+    def __init__(self, paths: Mapping[str, PathModule]) -> None:
         super().__init__()
         self.paths = nn.ModuleDict(paths)
 
+    def path(self, name: str) -> PathModule:
+        """The path of that name."""
+        module = self.paths[name]
+        assert isinstance(module, PathModule)
+        return module
+
     def forward(self, x: Tensor, block: Block, frozen: bool = False) -> Tensor:
         """(N, in, ...) to (N, out, ...)."""
-        outputs = [self.paths[name](x, block, frozen) for name in block.paths]
+        outputs = [self.path(name)(x, block, frozen) for name in block.paths]
         total = outputs[0]
         for output in outputs[1:]:
             total = total + output
@@ -195,14 +224,13 @@ class Level(nn.Module):
 
     def cost(self, shape: Shape, block: Block) -> tuple[Cost, Shape]:
         """Cost of the paths that run, and the output's spatial shape."""
-        costs = [self.paths[name].cost(shape, block) for name in block.paths]  # pyright: ignore[reportCallIssue]
+        costs = [self.path(name).cost(shape, block) for name in block.paths]
         return sum((cost for cost, _ in costs), Cost()), costs[0][1]
 
     def channel_groups(self, name: str) -> Iterator[ChannelGroup]:
-        """The elastic widths of the main path."""
-        main = self.paths[MAIN_PATH] if MAIN_PATH in self.paths else None
-        if isinstance(main, InvertedResidual):
-            yield from main.channel_groups(name)
+        """The elastic widths of its paths."""
+        for path in self.paths:
+            yield from self.path(path).channel_groups(name)
 
 
 @final

@@ -65,8 +65,9 @@ def sort_channels(groups: Iterable[ChannelGroup], kept: SearchSpace, banded_sque
     """
     choices = dict(kept.variables())
     for group in groups:
-        bounded = banded_squeeze or not group.squeeze
-        widths = sorted({group.sizes[choice] for choice in choices[group.variable]}) if bounded else [group.size]
+        offered = choices.get(group.variable, ())  # none where no network of `kept` has this block
+        bounded = offered and (banded_squeeze or not group.squeeze)
+        widths = sorted({group.sizes[choice] for choice in offered}) if bounded else [group.size]
         order = _banded_order(_importance(group.ranking, group.size), widths)
         for place in group.slices:
             for tensor, dim in place.layer.axis(place.axis):

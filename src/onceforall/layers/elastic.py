@@ -18,10 +18,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onceforall.errors import UserError, check_choice
 from onceforall.layers.depthwise import depthwise_conv2d
 from onceforall.layers.kernels import KERNEL_RULES
 
-__all__ = ["Cost", "ElasticBatchNorm", "ElasticConv", "ElasticLayer", "ElasticLinear", "channels_last", "leading", "make_divisible"]
+__all__ = [
+    "Cost",
+    "ElasticBatchNorm",
+    "ElasticConv",
+    "ElasticLayer",
+    "ElasticLinear",
+    "batch_norm_cost",
+    "channels_last",
+    "leading",
+    "make_divisible",
+]
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -122,6 +133,7 @@ class ElasticConv(ElasticLayer):
         spatial_dims: int = 2,
     ) -> None:
         super().__init__()
+        check_choice("kernel_rule", kernel_rule, KERNEL_RULES)
         largest = max(kernel_sizes)
         self.sizes = (in_channels, out_channels, largest)
         self.stride = stride
@@ -135,6 +147,8 @@ class ElasticConv(ElasticLayer):
 
     def tensors(self, in_channels: int, out_channels: int, kernel_size: int) -> dict[str, Tensor]:
         """Leading output channels, leading input channels, and the kernel that the rule makes."""
+        if kernel_size not in self.kernel_rule.kernel_sizes:
+            raise UserError(f"kernel_size {kernel_size!r}: this layer has {self.kernel_rule.kernel_sizes}.")
         weight = leading(self.weight, out_channels)
         weight = weight if self.depthwise else leading(weight, in_channels, 1)
         out = {"weight": self.kernel_rule(weight, kernel_size)}
@@ -143,7 +157,10 @@ class ElasticConv(ElasticLayer):
     def forward(
         self, x: Tensor, out_channels: int | None = None, kernel_size: int | None = None, frozen: bool = False
     ) -> Tensor:
-        """(N, in, ...) to (N, out, ...) with the active sizes; None means the full size, `frozen` that it is not trained."""
+        """(N, in, ...) to (N, out, ...) with the active sizes; None means the full size.
+
+        A `frozen` layer passes gradients on but gets none itself.
+        """
         channels = x.shape[1]
         out_channels = channels if self.depthwise else out_channels or self.sizes[1]
         tensors = _detached(self.tensors(channels, out_channels, kernel_size or self.sizes[2]), frozen)
@@ -164,9 +181,7 @@ class ElasticConv(ElasticLayer):
         return Cost(params, weights * positions, out_channels * positions, 4 * params), out_shape
 
     def axis(self, name: Literal["in", "out"]) -> list[tuple[Tensor, int]]:
-        if name == "in":
-            return [(self.weight, 1)]
-        return [(self.weight, 0)] + ([] if self.bias is None else [(self.bias, 0)])
+        return _axis(self.weight, self.bias, name)
 
     @torch.no_grad()
     def reset(self, generator: torch.Generator) -> None:
@@ -223,10 +238,20 @@ class ElasticBatchNorm(ElasticLayer):
 
 @final
 class ElasticLinear(ElasticLayer):
-    """Linear layer with elastic input and output features."""
+    """Linear layer with elastic input and output features.
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, init: str = "uniform") -> None:
+    Args:
+        in_features: largest number of input features.
+        out_features: largest number of output features.
+        bias: whether it has one.
+        init: "uniform" in +-1/sqrt(in_features), or "fan_out", normal with variance 2/out_features.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, init: Literal["uniform", "fan_out"] = "uniform"
+    ) -> None:
         super().__init__()
+        check_choice("init", init, ("uniform", "fan_out"))
         self.sizes = (in_features, out_features)
         self.init = init
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
@@ -248,9 +273,7 @@ class ElasticLinear(ElasticLayer):
         return Cost(params, in_features * out_features, out_features, 4 * params)
 
     def axis(self, name: Literal["in", "out"]) -> list[tuple[Tensor, int]]:
-        if name == "in":
-            return [(self.weight, 1)]
-        return [(self.weight, 0)] + ([] if self.bias is None else [(self.bias, 0)])
+        return _axis(self.weight, self.bias, name)
 
     @torch.no_grad()
     def reset(self, generator: torch.Generator) -> None:
@@ -265,8 +288,14 @@ class ElasticLinear(ElasticLayer):
 
 
 def batch_norm_cost(channels: int) -> Cost:
-    """Cost of normalising `channels` channels: scale and shift are parameters, the statistics are stored beside them."""
+    """Cost of normalising `channels` channels: scale and shift are parameters, the statistics are only stored."""
     return Cost(2 * channels, 0, 0, 16 * channels)
+
+
+def _axis(weight: Tensor, bias: Tensor | None, name: Literal["in", "out"]) -> list[tuple[Tensor, int]]:
+    if name == "in":
+        return [(weight, 1)]
+    return [(weight, 0)] if bias is None else [(weight, 0), (bias, 0)]
 
 
 def _fill_normal(tensor: Tensor, std: float, generator: torch.Generator) -> None:

@@ -18,7 +18,8 @@ from typing import Any, final
 from torch import Tensor, nn
 
 from onceforall.architecture import MAIN_PATH, Architecture, Block
-from onceforall.layers.blocks import ConvNorm, Exit, InvertedResidual, Level
+from onceforall.errors import UserError
+from onceforall.layers.blocks import ConvNorm, Exit, InvertedResidual, Level, parts
 from onceforall.layers.channels import ChannelGroup
 from onceforall.layers.elastic import Cost, ElasticConv, channels_last, make_divisible
 from onceforall.search_space import BlockChoices, SearchSpace
@@ -62,6 +63,13 @@ class OFAMobileNetV3(Supernet):
     ) -> None:
         options: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels, "width_mult": width_mult}
         super().__init__(space, options | {"dropout": dropout, "kernel_rule": kernel_rule})
+        if len(space.stages) > len(STAGES) or space.paths != ((MAIN_PATH,),):
+            raise UserError(
+                f"OFA-MobileNetV3 has {len(STAGES)} stages and the path {MAIN_PATH!r}; the search space has "
+                f"{len(space.stages)} stages and the paths {space.paths}."
+            )
+        if space.widths or space.stem or space.head:
+            raise UserError("OFA-MobileNetV3 has no elastic stage widths, stem or head, and the search space has.")
         stem_width = make_divisible(STEM_WIDTH * width_mult)
         self.stem = nn.ModuleList(
             [
@@ -88,33 +96,48 @@ class OFAMobileNetV3(Supernet):
                 self.exits[str(number)] = Exit(width, features, mixed, num_classes, dropout)
 
     def run(self, x: Tensor, architecture: Architecture, freeze: Freeze) -> Outputs:
-        x = channels_last(self.stem[0](x, frozen=freeze.stem))
-        x = self.stem[1](x, STEM_BLOCK, freeze.stem)
+        conv, unexpanded = self._stem()
+        x = channels_last(conv(x, frozen=freeze.stem))
+        x = unexpanded(x, STEM_BLOCK, freeze.stem)
         outputs = []
-        for number, (stage, blocks) in enumerate(zip(self.stages, architecture.stages, strict=False), start=1):
-            for level, block in zip(stage, blocks.blocks, strict=False):  # pyright: ignore[reportArgumentType]
-                x = level(x, block, freeze.earlier_blocks and block is not blocks.blocks[-1])
+        for number, (levels, stage) in enumerate(zip(self._levels(), architecture.stages, strict=False), start=1):
+            for level, block, frozen in zip(levels, stage.blocks, freeze.blocks(stage), strict=False):
+                x = level(x, block, frozen)
             if number in architecture.exits:
-                outputs.append(self.exits[str(number)](x, freeze.head))
+                outputs.append(self._exit(number)(x, freeze.head))
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def measure(self, architecture: Architecture) -> Cost:
         size = architecture.resolution
         shape = (size, size) if isinstance(size, int) else size
-        first, second = self.stem
-        assert isinstance(first, ConvNorm) and isinstance(second, InvertedResidual)
-        total, shape = first.cost(shape, *first.conv.sizes)
-        stem, shape = second.cost(shape, STEM_BLOCK)
-        total += stem
-        for number, (stage, blocks) in enumerate(zip(self.stages, architecture.stages, strict=False), start=1):
-            for level, block in zip(stage, blocks.blocks, strict=False):  # pyright: ignore[reportArgumentType]
+        conv, unexpanded = self._stem()
+        total, shape = conv.cost(shape, *conv.conv.sizes)
+        cost, shape = unexpanded.cost(shape, STEM_BLOCK)
+        total += cost
+        for number, (levels, stage) in enumerate(zip(self._levels(), architecture.stages, strict=False), start=1):
+            for level, block in zip(levels, stage.blocks, strict=False):
                 cost, shape = level.cost(shape, block)
                 total += cost
             if number in architecture.exits:
-                total += self.exits[str(number)].cost(shape)  # pyright: ignore[reportCallIssue]
+                total += self._exit(number).cost(shape)
         return total
 
     def channel_groups(self) -> Iterator[ChannelGroup]:
-        for i, stage in enumerate(self.stages):
-            for j, level in enumerate(stage):  # pyright: ignore[reportArgumentType]
+        for i, levels in enumerate(self._levels()):
+            for j, level in enumerate(levels):
                 yield from level.channel_groups(f"stages.{i}.blocks.{j}")
+
+    def _stem(self) -> tuple[ConvNorm, InvertedResidual]:
+        conv, unexpanded = self.stem
+        assert isinstance(conv, ConvNorm) and isinstance(unexpanded, InvertedResidual)
+        return conv, unexpanded
+
+    def _levels(self) -> list[list[Level]]:
+        """The levels of each stage."""
+        return [parts(stage, Level) for stage in self.stages]
+
+    def _exit(self, number: int) -> Exit:
+        """The exit behind stage `number`, counted from 1."""
+        module = self.exits[str(number)]
+        assert isinstance(module, Exit)
+        return module

@@ -4,7 +4,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from onceforall.architecture import Resolution
+from onceforall.architecture import Resolution, as_number, is_whole
+from onceforall.choices import ordered
 from onceforall.errors import UserError, check_choice, suggestion
 from onceforall.layers.kernels import KERNEL_RULES
 from onceforall.search_space import SearchSpace
@@ -28,13 +29,13 @@ def ofa_mbv3(
 ) -> OFAMobileNetV3:
     """OFA-MobileNetV3 (Once-for-All, ICLR 2020): kernel 3-7, expansion 3-6, depth 2-4 in five stages."""
     check_choice("kernel_rule", kernel_rule, KERNEL_RULES)
-    if width_mult <= 0:
-        raise UserError(f"width_mult {width_mult!r}: must be positive.")
-    if num_classes < 1 or in_channels < 1:
-        raise UserError(f"num_classes {num_classes!r} and in_channels {in_channels!r}: must be at least 1.")
-    if not 0 <= dropout < 1:
-        raise UserError(f"dropout {dropout!r}: must be at least 0 and below 1.")
-    small = [r for r in resolutions if min(r if isinstance(r, tuple | list) else (r,)) < 16]
+    as_number("width_mult", width_mult, 100)
+    for name, count in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if not is_whole(count) or count < 1:
+            raise UserError(f"{name} {count!r}: must be a whole number of at least 1.")
+    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise UserError(f"dropout {dropout!r}: must be a number of at least 0 and below 1.")
+    small = [r for r in ordered("resolutions", resolutions) if min((r,) if isinstance(r, int) else r) < 16]
     if small:
         raise UserError(
             f"resolution {small[0]}: too small for this network, which halves the image 5 times; use 16 or more."
@@ -70,7 +71,6 @@ def create_supernet(name: str, *, seed: int = 0, **options: Any) -> Supernet:
     allowed = inspect.signature(SUPERNETS[name]).parameters
     for option in options:
         if option not in allowed:
-            raise UserError(
-                f"supernet {name!r} has no option {option!r}.{suggestion(option, allowed)} Allowed: {', '.join(allowed)}."
-            )
+            near, listed = suggestion(option, allowed), ", ".join(allowed)
+            raise UserError(f"supernet {name!r} has no option {option!r}.{near} Allowed: {listed}.")
     return SUPERNETS[name](**options).initialise(seed)

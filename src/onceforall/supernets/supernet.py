@@ -9,7 +9,7 @@ from typing import Any, Self, final
 import torch
 from torch import Tensor, nn
 
-from onceforall.architecture import Architecture
+from onceforall.architecture import Architecture, Stage
 from onceforall.errors import UserError
 from onceforall.layers.channels import ChannelGroup
 from onceforall.layers.elastic import Cost, ElasticBatchNorm, ElasticLayer
@@ -39,6 +39,10 @@ class Freeze:
     earlier_blocks: bool = False
     head: bool = False
 
+    def blocks(self, stage: Stage) -> tuple[bool, ...]:
+        """For each block of `stage`, whether it is frozen."""
+        return (self.earlier_blocks,) * (len(stage.blocks) - 1) + (False,)
+
 
 class Supernet(nn.Module, ABC):
     """An elastic network.
@@ -52,13 +56,19 @@ class Supernet(nn.Module, ABC):
 
     Args:
         space: the architectures that it can run.
-        options: the other arguments of its class, from which it can be built again; JSON types only.
+        options: the other arguments of its class, from which it can be built again; JSON types only. Among them are
+            `num_classes`, `in_channels` and, where they are not 2, `spatial_dims`.
     """
 
     def __init__(self, space: SearchSpace, options: Mapping[str, Any]) -> None:
         super().__init__()
         self.space = space
         self.options = dict(options)
+        axes = self.options.get("spatial_dims", 2)
+        for size in space.resolutions:
+            if not isinstance(size, int) and len(size) != axes:
+                raise UserError(f"resolution {size}: this network takes one size, or one for each of its {axes} axes.")
+        self._single = space.single()
 
     @abstractmethod
     def run(self, x: Tensor, architecture: Architecture, freeze: Freeze) -> Outputs:
@@ -79,25 +89,20 @@ class Supernet(nn.Module, ABC):
         `x` may differ from `architecture.resolution`. Raises `UserError` for an architecture outside the space, a
         missing one where there is a choice, and an input with the wrong number of channels or axes.
         """
-        if architecture is None:
-            architecture = self._single()
-        else:
+        if architecture is not None:
             self.space.check(architecture)
+        elif self._single is not None:
+            architecture = self._single
+        else:
+            raise UserError(
+                "a supernet is called with an architecture: supernet(x, arch); only supernet.subnet(arch) is not."
+            )
         channels, axes = self.options["in_channels"], 2 + self.options.get("spatial_dims", 2)
         if x.ndim != axes or x.shape[1] != channels:
             raise UserError(
                 f"input of shape {tuple(x.shape)}: this network takes {axes} axes with {channels} channels."
             )
         return self.run(x, architecture, freeze or Freeze())
-
-    def _single(self) -> Architecture:
-        """The one architecture of a sub-network."""
-        largest = self.space.largest(exits="all")
-        if self.space != SearchSpace.only(largest):
-            raise UserError(
-                "a supernet is called with an architecture: supernet(x, arch); only supernet.subnet(arch) is not."
-            )
-        return largest
 
     def elastic_layers(self) -> Iterator[tuple[str, ElasticLayer]]:
         """Name and module of every elastic layer."""

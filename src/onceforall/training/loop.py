@@ -100,6 +100,8 @@ def train(
 ) -> Supernet:
     """Train `supernet` through `phases` and return it with the best weights of the last one.
 
+    Stopped by `options.max_minutes`, it is returned as it then is.
+
     Args:
         supernet: is changed; where a phase needs a larger space than it has, a grown one takes its place.
         phases: the schedule.
@@ -120,7 +122,7 @@ def train(
             raise UserError(f"micro_batches {options.micro_batches}: must be a multiple of the {world.size} processes.")
         run = _Run(supernet, list(phases), task, data, Path(run_dir), options, world, settings or {}, resume)
         with run.records:
-            run.all_phases()
+            run.all_phases(resume)
         return run.supernet
 
 
@@ -147,6 +149,11 @@ def _check_schedule(phases: Sequence[Phase], data: ImageData) -> None:
 
 
 @final
+class _OutOfTime(Exception):  
+    """The time that was given is over; not an error."""
+
+
+@final
 class _Run:
     """A run in progress. `index`, `step` (in the phase) and `total_steps` are its position."""
 
@@ -162,6 +169,7 @@ class _Run:
         settings: dict[str, Any],
         resume: bool,
     ) -> None:
+        """Nothing is read or written yet."""
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         self.dtype = torch.float64 if options.precision == "fp64" else torch.float32
@@ -175,20 +183,29 @@ class _Run:
         self.teacher_macs: dict[Resolution, int] = {}
         self.ledger = Ledger(world.device)
         self.loss_sum, self.loss_count = 0.0, 0
+        self.late = 0.0
         network = {"class": type(supernet).__name__, "options": supernet.options, "space": supernet.space.to_dict()}
         described = describe_run(phases, options, data, network, settings)
         self.records = Records(folder, phases, described, self._work(), data, world, resume)
-        self.state = self._read_state() if resume else None
+        self.state: dict[str, Any] | None = None
 
     # -- the run ----------------------------------------------------------------------------------------------------
 
-    def all_phases(self) -> None:
+    def all_phases(self, resume: bool) -> None:
+        """Train, from the beginning or from where the last state was saved."""
+        self.state = self._read_state() if resume else None
         start = 0
         if self.state is not None:
             start = self.state["index"]
             self.ledger = Ledger(self.world.device, self.state["ledger"])
-        for self.index in range(start, len(self.phases)):
-            self._one_phase(self.phases[self.index])
+        try:
+            for self.index in range(start, len(self.phases)):
+                self._one_phase(self.phases[self.index])
+        except _OutOfTime:
+            self._save_state()
+            minutes = f"{self.options.max_minutes:g}"
+            self.records.say(f"stopped after {minutes} minutes as asked; go on with --resume.")
+            return
         self._load_weights(self.phases[-1], "best")
 
     def _one_phase(self, phase: Phase) -> None:
@@ -284,9 +301,8 @@ class _Run:
         self.ledger.count(len(batch), macs * len(batch))
         share = 1 / (steps_per_epoch(self.data.count("train"), phase) * phase.total_epochs)
         self.records.advance(phase, epoch, share, self.loss_sum / self.loss_count, len(batch))
-        if options.max_minutes is not None and self.records.minutes() > options.max_minutes:
-            self._save_state()
-            raise UserError(f"stopped after {options.max_minutes:g} minutes as asked; go on with --resume.")
+        if self.late:
+            raise _OutOfTime
 
     def _micro_batch(
         self,
@@ -343,8 +359,14 @@ class _Run:
         return outputs
 
     def _check_finite(self, phase: Phase, architectures: list[Architecture], losses: Tensor) -> None:
-        """Add up the losses over the processes and stop before the weights move if one is not finite."""
-        losses.copy_(torch.tensor(self.world.sum(losses.tolist())))
+        """Add up the losses over the processes and stop before the weights move if one is not finite.
+
+        With them goes the word that the first process's time is over, so that all stop at the same step.
+        """
+        limit = self.options.max_minutes
+        late = self.world.is_first and limit is not None and self.records.minutes() > limit
+        *sums, self.late = self.world.sum([*losses.tolist(), float(late)])
+        losses.copy_(torch.tensor(sums))
         for architecture, loss in zip(architectures, losses.tolist(), strict=True):
             if not math.isfinite(loss):
                 raise UserError(

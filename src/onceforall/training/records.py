@@ -66,7 +66,8 @@ class Records:
         self.console = Console(stderr=True, quiet=not world.is_first, soft_wrap=True)
         self.started = time.monotonic()
         self.speed_mark = (self.started, 0)
-        self.images, self.macs_done, self.macs_first = 0, 0.0, 0.0
+        self.images, self.macs_done = 0, 0.0
+        self.macs_first: float | None = None
         self.last_metric = ""
         self.lock: TextIO | None = None
         self.writer: Any = None
@@ -78,10 +79,30 @@ class Records:
             disable=not (world.is_first and sys.stderr.isatty()),
         )
         self.bar = self.progress.add_task("starting", total=sum(work), facts="")
-        if world.is_first:
-            self._open(run, data, resume)
+        self.run, self.data, self.resume = run, data, resume
 
-    def _open(self, run: dict[str, Any], data: ImageData, resume: bool) -> None:
+    def __enter__(self) -> "Records":
+        if self.world.is_first:
+            try:
+                self._open()
+            except BaseException:
+                self._close()
+                raise
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+        self._close()
+
+    def _close(self) -> None:
+        for file in (self.writer, self.lock):
+            if file is not None:
+                file.close()
+
+    def _open(self) -> None:
+        """Take the folder: check that it is free, or that the run in it is the same, and keep others out."""
+        resume = self.resume
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{self.folder} is a file; give a folder for the run.")
         present = [path.name for path in self.folder.iterdir()] if self.folder.exists() else []
@@ -97,10 +118,10 @@ class Records:
             raise UserError(f"{self.folder}: another process is training in this folder.") from error
         path = self.folder / SETTINGS
         if resume and path.is_file():
-            self._compare(json.loads(path.read_text()), json.loads(json.dumps(run)))
+            self._compare(json.loads(path.read_text()), json.loads(json.dumps(self.run)))
         else:
-            data.write_splits(self.folder / "splits.csv")
-            write_json(path, run | {"environment": environment()})
+            self.data.write_splits(self.folder / "splits.csv")
+            write_json(path, self.run | {"environment": environment()})
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         old, new = (_flat({k: v for k, v in r.items() if k != "environment"}) for r in (before, now))
@@ -111,17 +132,6 @@ class Records:
             shown = "; ".join(f"{k}: {old.get(k, 'absent')} before, {new.get(k, 'absent')} now" for k in differing[:5])
             more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
             raise UserError(f"{self.folder} cannot go on: the run differs in {shown}{more}.")
-
-    def __enter__(self) -> "Records":
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-        if self.writer is not None:
-            self.writer.close()
-        if self.lock is not None:
-            self.lock.close()
 
     def rewind(self, total_steps: int) -> None:
         """Cut every metric line that was written after `total_steps` steps."""
@@ -145,7 +155,7 @@ class Records:
     def begin_phase(self, index: int, share_done: float) -> None:
         """Phase `index` begins, or goes on after a share of its steps."""
         self.macs_done = sum(self.work[:index]) + share_done * self.work[index]
-        self.macs_first = self.macs_first or self.macs_done
+        self.macs_first = self.macs_done if self.macs_first is None else self.macs_first
         self.speed_mark = (time.monotonic(), 0)
         self.images = 0
 
@@ -184,7 +194,7 @@ class Records:
         return self.images / max(1e-9, time.monotonic() - self.speed_mark[0])
 
     def _left(self) -> str:
-        done = self.macs_done - self.macs_first
+        done = self.macs_done - (self.macs_first or 0.0)
         if done <= 0:
             return ""
         seconds = (time.monotonic() - self.started) * (sum(self.work) - self.macs_done) / done

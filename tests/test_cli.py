@@ -1,0 +1,129 @@
+"""The command line: help, exit codes, one-line errors, and the verbs that the README shows, on small data."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from onceforall.cli import main
+from PIL import Image
+
+
+def invoke(*words: str):
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def commands(group=main, prefix=()):
+    for name, command in group.commands.items():
+        yield (*prefix, name)
+        if hasattr(command, "commands"):
+            yield from commands(command, (*prefix, name))
+
+
+@pytest.mark.parametrize("words", sorted(commands()), ids=" ".join)
+def test_every_command_has_help_with_an_example(words):
+    result = invoke(*words, "--help")
+    assert result.exit_code == 0
+    if words != ("data",):
+        assert "Example:" in result.output and f"onceforall {' '.join(words)}" in result.output
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    monkeypatch.setenv("ONCEFORALL_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "photos"
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("dark", "light")):
+        (root / name).mkdir(parents=True)
+        for i in range(24):
+            Image.fromarray((rng.integers(0, 120, (20, 20)) + 120 * label).astype(np.uint8)).save(root / name / f"{i}.png")
+    return root
+
+
+TINY = [
+    word
+    for text in (
+        "network.width_mult=0.25",
+        "network.resolutions=[16,24]",
+        "network.depths=[1,2]",
+        "network.kernel_sizes=[3,5]",
+        "phases.all.batch_size=16",
+        "run.random_validation=0",
+    )
+    for word in ("--set", text)
+]
+
+
+def test_from_images_to_a_verified_file(photos, tmp_path):
+    run = tmp_path / "run"
+    found = json.loads(invoke("data", "check", photos, "--json").output)
+    assert found
+    planned = json.loads(invoke("plan", "images-ps", "--data", photos, *TINY, "--json").output)
+    assert [row["name"] for row in planned] == ["full", "kernel", "depth", "expand_1", "expand_2"]
+    assert all(row["student_macs"] > 0 and row["seconds"] > 0 for row in planned)
+    table = invoke("plan", "images-ps", "--data", photos, *TINY)
+    assert "architectures" in table.output and "run.micro_batches=" in table.output
+    options = ["--data", photos, "--out", run, "--set", "schedule.total_epochs=5", *TINY]
+    result = invoke("train", "images-ps", *options)
+    assert result.exit_code == 0, result.output
+    again = invoke("train", "images-ps", *options)
+    assert again.exit_code == 2 and "not empty" in again.output and again.output.count("\n") == 1
+    resumed = invoke("train", "images-ps", *options, "--resume")
+    assert resumed.exit_code == 0
+    changed = invoke("train", "images-ps", *options, "--set", "phases.kernel.learning_rate=0.5", "--resume")
+    assert changed.exit_code == 2 and "learning_rate" in changed.output and "0.5 now" in changed.output
+    assert invoke("evaluate", run, "--split", "validation", "-n", 2).exit_code == 0
+    rows = json.loads(invoke("evaluate", run, "-n", "2", "--json").output)["rows"]
+    assert [row["name"] for row in rows] == ["largest", "smallest", "random_1", "random_2"]
+    exported = invoke("export", run, "best", "--max-macs", "5M")
+    assert exported.exit_code == 0, exported.output
+    assert "differs from PyTorch by at most" in exported.output and (run / "model.onnx").is_file()
+    assert invoke("report", run).exit_code == 0 and (run / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("trian",), "Did you mean 'train'"),
+        (("train", "images-sp"), "Did you mean 'images-ps'"),
+        (("train", "images-ps"), "--data PATH"),
+        (("train", "images-ps", "--data", "nowhere"), "does not exist"),
+        (("train", "digits-ps", "--set", "network.widthmult=1"), "width_mult"),
+        (("train", "digits-ps", "--rseume"), "--resume"),
+        (("evaluate", "nowhere"), "holds no run"),
+        (("export", "nowhere"), "holds no run"),
+        (("report", "nowhere"), "nowhere"),
+        (("data", "check", "nowhere"), "does not exist"),
+        (("recipes", "digits"), "Did you mean 'digits-ps'"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_exit_code_2(words, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = invoke(*words)
+    assert result.exit_code == 2
+    assert expected in result.output
+    assert "Traceback" not in result.output
+    assert not list(tmp_path.iterdir()), "a mistake left something behind"
+
+
+def test_resume_without_a_run(tmp_path):
+    result = invoke("train", "digits-ps", "--out", tmp_path / "none", "--resume")
+    assert result.exit_code == 2 and "no run to resume" in result.output
+
+
+def test_recipes_are_listed_and_shown():
+    listed = invoke("recipes").output
+    assert "digits-ps" in listed and "imagenet-ps" in listed
+    shown = invoke("recipes", "digits-ps").output
+    assert "Command:" in shown and '"width_mult": 0.5' in shown
+
+
+def test_ctrl_c_is_one_line(monkeypatch):
+    from onceforall import data
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data, "check_data", interrupted)
+    result = invoke("data", "check", ".")
+    assert result.exit_code == 130 and "--resume" in result.output
