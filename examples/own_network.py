@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import final
 
+from torch import Tensor, nn
+
 import onceforall as ofa
 from onceforall.layers.blocks import ConvNorm, Exit, InvertedResidual
 from onceforall.layers.channels import ChannelGroup
 from onceforall.layers.elastic import Cost, ElasticConv, channels_last
-from torch import Tensor, nn
 
 
 @final

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from onceforall.cli import main
 from PIL import Image
+
+from onceforall.cli import main
 
 
 def invoke(*words: str):
@@ -36,7 +37,9 @@ def photos(tmp_path, monkeypatch):
     for label, name in enumerate(("dark", "light")):
         (root / name).mkdir(parents=True)
         for i in range(24):
-            Image.fromarray((rng.integers(0, 120, (20, 20)) + 120 * label).astype(np.uint8)).save(root / name / f"{i}.png")
+            Image.fromarray((rng.integers(0, 120, (20, 20)) + 120 * label).astype(np.uint8)).save(
+                root / name / f"{i}.png"
+            )
     return root
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from onceforall.errors import UserError
 from onceforall.recipes import (
     RECIPES,
@@ -19,7 +21,6 @@ from onceforall.recipes import (
 )
 from onceforall.training.loop import train
 from onceforall.training.phases import SMALL_ROWS
-from PIL import Image
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
 from onceforall.cli import main
 from onceforall.errors import UserError
 from onceforall.runs import chosen_architectures, evaluate_run, find_architecture, open_run

@@ -61,7 +61,7 @@ _HOMES = {
     "training.phases": ("Phase", "Teacher", "progressive_shrinking", "sandwich"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = sorted(_HOME_OF)
+__all__ = list(_HOME_OF)
 
 
 def __getattr__(name: str) -> Any:

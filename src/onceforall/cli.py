@@ -24,9 +24,16 @@ __all__ = ["main"]
 
 @final
 class _Failure(click.ClickException):
-    """A user's mistake: one line, exit code 2."""
+    """A user's mistake or wish to stop: one line."""
 
-    exit_code = 2
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.code = exit_code
+
+    @property
+    def exit_code(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """2 for a mistake, 130 for an interruption."""
+        return self.code
 
     def show(self, file: Any = None) -> None:
         click.echo(f"error: {self.format_message()}", err=True)
@@ -40,11 +47,9 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            raise _Failure(" ".join(str(error).split())) from error
+            raise _Failure(" ".join(str(error).split()), 2) from error
         except KeyboardInterrupt as error:
-            failure = _Failure("interrupted; what was saved is kept, go on with --resume.")
-            failure.exit_code = 130
-            raise failure from error
+            raise _Failure("interrupted; what was saved is kept, go on with --resume.", 130) from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -104,7 +109,12 @@ def quickstart(out: Path, overrides: tuple[str, ...]) -> None:
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, exactly where it was.")
 @click.option("--max-minutes", type=float, help="Stop after this time; go on later with --resume.")
 def train(
-    recipe: str, data: Path | None, out: Path | None, overrides: tuple[str, ...], resume: bool, max_minutes: float | None
+    recipe: str,
+    data: Path | None,
+    out: Path | None,
+    overrides: tuple[str, ...],
+    resume: bool,
+    max_minutes: float | None,
 ) -> None:
     """Train the elastic network of RECIPE; `onceforall recipes` lists them.
 
@@ -350,8 +360,9 @@ def _report(run_dir: Path) -> Path:
 
 def _tell_export(report: Any) -> None:
     click.echo(
-        f"exported {report.path} ({report.bytes / 1e6:.2f} MB, {report.nodes} nodes, opset {report.opset}): differs from "
-        f"PyTorch by at most {report.max_difference:.2g} on {report.images} images, {report.agreement:.1%} equal answers"
+        f"exported {report.path} ({report.bytes / 1e6:.2f} MB, {report.nodes} nodes, opset {report.opset}): "
+        f"differs from PyTorch by at most {report.max_difference:.2g} on {report.images} images, "
+        f"{report.agreement:.1%} equal answers"
     )
 
 

@@ -28,8 +28,11 @@ __all__ = ["Section", "Table", "write_report"]
 REPORT = "report.html"
 BLUE, RED, GREY = "#0072B2", "#D55E00", "#8A8A8A"  # Okabe and Ito's palette, as in the other pictures
 PART_COLOURS = dict(zip(PARTS, (BLUE, "#56B4E9", "#009E73", "#E69F00", RED, "#CC79A7", GREY), strict=True))
+MISSING = "–"
 SHARES = ("accuracy", "sensitivity", "specificity")  # shown in percent
+UNLISTED = ("architecture", "accuracy_low", "accuracy_high", "on_front", "activations", "calibration_images", "digest")
 COUNTED_CLASSES = 12  # up to so many, a confusion matrix shows its counts
+SPLITS = ("test", "validation", "train")
 FACTORS = ("resolutions", "kernel_sizes", "depths", "expand_ratios", "widths", "heights", "paths")
 TEACHERS = {
     "none": "none",
@@ -79,8 +82,8 @@ def write_report(run_dir: str | Path) -> Path:
     if not (folder / SETTINGS).is_file():
         raise UserError(f"{folder} holds no run: {SETTINGS} is missing.")
     run, lines, ledger = _read(folder / SETTINGS), read_lines(folder / METRICS), _read(folder / "ledger.json") or []
-    results = [read_results(folder, path.stem) for path in sorted((folder / RESULTS).glob("*.json"))]
-    missing = Section("Results", notices=[f"Nothing was evaluated yet. Run: onceforall evaluate {folder}"])
+    results = [read_results(folder, split) for split in SPLITS if (folder / RESULTS / f"{split}.json").is_file()]
+    missing = Section("Results", notices=["Nothing was evaluated yet: that is what onceforall evaluate does."])
     sections = [_about(run), _schedule(run), _curves(lines), *(map(_results, results) if results else [missing])]
     sections += [_costs(ledger, run), _machine(run)]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -128,7 +131,7 @@ def _status(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
 def _tiles(results: Sequence[Mapping[str, Any]], ledger: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     """The few numbers one looks for first: what, how much, more about it."""
     out = []
-    for contents in [c for c in results if c["split"] == "test"] or results[:1]:
+    for contents in results[:1]:
         metric, where = contents["metric"], f"{_words(contents['metric'])}, {contents['split']}"
         for row in contents["rows"]:
             if row["name"] in ("largest", "smallest"):
@@ -229,16 +232,9 @@ def _curves(lines: Sequence[Mapping[str, Any]]) -> Section:
 def _results(contents: Mapping[str, Any]) -> Section:
     """A split's results: the table, quality against each cost, and details of the largest network."""
     rows, metric = contents["rows"], contents["metric"]
-    hidden = (
-        "architecture",
-        "accuracy_low",
-        "accuracy_high",
-        "on_front",
-        "activations",
-        "calibration_images",
-        "digest",
-    )
-    columns = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in hidden]
+    first = ["name", metric, "macs", "params", "latency_ms"]
+    present = dict.fromkeys(name for row in rows for name in row if name not in UNLISTED)
+    columns = [name for name in first if name in present] + [name for name in present if name not in first]
     head = [*map(_words, columns), "front", "architecture"]
     cells = [
         [*(_result_cell(row, name) for name in columns), ("●", 1) if row["on_front"] else ("", 0), _architecture(row)]
@@ -256,9 +252,10 @@ def _results(contents: Mapping[str, Any]) -> Section:
         if any(row.get(cost) is not None for row in rows)
     ]
     tables = [Table(head, cells, "Sub-networks (a click on a heading sorts them)", sortable=True)]
-    for name, details in list(contents["details"].items())[:1]:
-        figures.append(_confusion_figure(name, details["confusion_matrix"], contents["classes"]))
-        tables.append(_class_table(name, details["per_class"]))
+    details = contents["details"]
+    for name in sorted(details, key=lambda name: name != "largest")[:1]:
+        figures.append(_confusion_figure(name, details[name]["confusion_matrix"], contents["classes"]))
+        tables.append(_class_table(name, details[name]["per_class"]))
     text = (
         f"{len(rows)} sub-networks on {contents['images']} images of the {contents['split']} split. Intervals of "
         "accuracy are Wilson's at 95 %, for independent images. On the front are those that no other one beats in "
@@ -269,11 +266,14 @@ def _results(contents: Mapping[str, Any]) -> Section:
 
 def _result_cell(row: Mapping[str, Any], name: str) -> Any:
     value = row.get(name)
+    if not isinstance(value, int | float | None):
+        return _text(value)
+    if value is None:
+        return (MISSING, "")
     if name in ("params", "macs", "weight_bytes"):
         return (format_count(value), value)
-    if name == "accuracy" and value is not None:
-        return (f"{_number(name, value)} ({_range(name, row['accuracy_low'], row['accuracy_high'])})", value)
-    return (_number(name, value), value) if isinstance(value, int | float) else _text(value)
+    interval = f" ({_range(name, row['accuracy_low'], row['accuracy_high'])})" if name == "accuracy" else ""
+    return (f"{_number(name, value)}{interval}", value)
 
 
 def _architecture(row: Mapping[str, Any]) -> str:
@@ -293,8 +293,13 @@ def _costs(ledger: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> Secti
     rows = []
     for entry in ledger:
         seconds = [entry["seconds"].get(part, 0.0) for part in PARTS]
-        counts = [(format_count(entry[name]), entry[name]) for name in ("steps", "samples", "macs")]
-        rest = [(entry.get("peak_memory_bytes"), "B"), (entry.get("activation_bytes"), "B"), (entry.get("joules"), "J")]
+        counts = [(f"{entry[name]:,}", entry[name]) for name in ("steps", "samples")]
+        rest = [
+            (entry["macs"], ""),
+            (entry.get("peak_memory_bytes"), "B"),
+            (entry.get("activation_bytes"), "B"),
+            (entry.get("joules"), "J"),
+        ]
         amounts = [_amount(value, unit) for value, unit in rest]
         rows.append(
             [entry["phase"], *((_duration(value), value) for value in (sum(seconds), *seconds)), *counts, *amounts]
@@ -308,12 +313,17 @@ def _costs(ledger: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> Secti
     return Section("What it cost", text, notices, figures=[_cost_figure(ledger)], tables=[Table(head, rows)])
 
 
-def _amount(value: float | None, unit: str) -> tuple[str, float | None]:
-    return ("–", None) if value is None else (f"{format_count(value)}{unit}", value)
+def _amount(value: float | None, unit: str) -> tuple[str, Any]:
+    if value is None:
+        return (MISSING, "")
+    return (f"{value:.4g} J" if unit == "J" else f"{format_count(value)}{unit}", value)
 
 
 def _machine(run: Mapping[str, Any]) -> Section:
-    facts = [(_words(name), _text(value)) for name, value in run.get("environment", {}).items()]
+    known = run.get("environment", {}).items()
+    facts = [
+        (_words(name), _amount(value, "B")[0] if name == "memory_bytes" else _text(value)) for name, value in known
+    ]
     return Section("Machine and software", facts=facts, notices=[] if facts else ["Not recorded."])
 
 
@@ -344,11 +354,11 @@ def _validation_curves(lines: Sequence[Mapping[str, Any]], metric: str) -> list[
     for kind in sorted(kinds, key=lambda kind: (not kind.startswith("random"), kind)):
         points = [(line["step"], line["validation"][kind].get(metric)) for line in lines if kind in line["validation"]]
         colour = {"largest": BLUE, "smallest": RED}.get(kind, GREY)
-        group = "random" if kind.startswith("random") else kind
+        group = "random" if kind.startswith("random") else _plain(kind, 24)
         shown = group not in {curve["legendgroup"] for curve in out}
         x, y = zip(*points, strict=True)
         rank = {"largest": 1, "smallest": 2}.get(kind, 3)
-        out.append(_curve(_plain(group), x, y, colour, legendgroup=group, showlegend=shown, legendrank=rank))
+        out.append(_curve(group, x, y, colour, legendgroup=group, showlegend=shown, legendrank=rank))
     return out
 
 
@@ -365,7 +375,7 @@ def _curve_figure(
     }
     top = not share  # names stand where the curves are not: a loss falls, a share rises
     place |= {"y": 1 if top else 0, "yanchor": "top" if top else "bottom"}
-    marks = [{"x": step, "text": _plain(phase), **place} for phase, step in starts.items()]
+    marks = [{"x": step, "text": _plain(phase, 24), **place} for phase, step in starts.items()]
     line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": {"color": GREY, "width": 1, "dash": "dot"}}
     shapes = [{"x0": step, "x1": step, **line} for step in starts.values() if step]
     axes = {
@@ -407,7 +417,7 @@ def _hover(row: Mapping[str, Any], metric: str) -> str:
 def _confusion_figure(name: str, matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[str, Any]:
     """Rows are the truth; colours are shares of the row, for classes differ in size."""
     shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
-    labels = [_plain(text if len(text) <= 18 else f"{text[:10]}…{text[-7:]}") for text in map(str, classes)]
+    labels = [_plain(name, 18) for name in classes]
     ticks = {"tickvals": list(range(len(labels))), "ticktext": labels} if len(labels) <= 60 else {}
     heat = {
         "type": "heatmap",
@@ -421,18 +431,18 @@ def _confusion_figure(name: str, matrix: Sequence[Sequence[int]], classes: Seque
     heat |= {"texttemplate": "%{text}"} if len(labels) <= COUNTED_CLASSES else {}
     heat |= {"customdata": [[f"{true} taken for {taken}" for taken in labels] for true in labels]}
     heat |= {"hovertemplate": "%{customdata}<br>%{text} images, %{z:.1%}<extra></extra>"}
-    xaxis = {"title": {"text": "prediction"}, "constrain": "domain", "showgrid": False, **ticks}
+    xaxis = {"constrain": "domain", "showgrid": False, **ticks}
     yaxis = {
-        "title": {"text": "truth"},
         "autorange": "reversed",
         "scaleanchor": "x",
+        "constraintoward": "top",
         "constrain": "domain",
         "showgrid": False,
         **ticks,
     }
     height = min(900, 280 + 22 * len(labels))
     return _figure(
-        [heat], f"Confusion matrix of {name}: images, coloured by share of the row", height, xaxis=xaxis, yaxis=yaxis
+        [heat], f"Confusion matrix of {name}: row the truth, column the prediction", height, xaxis=xaxis, yaxis=yaxis
     )
 
 
@@ -440,7 +450,7 @@ def _cost_figure(ledger: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A bar for each phase, stacked by what the time was spent on."""
     total = max(sum(entry["seconds"].values()) for entry in ledger)
     unit, factor = ("hours", 3600) if total > 7200 else ("minutes", 60) if total > 120 else ("seconds", 1)
-    phases = [_plain(entry["phase"]) for entry in ledger]
+    phases = [_plain(entry["phase"], 24) for entry in ledger]
     data = [
         {
             "type": "bar",
@@ -460,9 +470,11 @@ def _cost_figure(ledger: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 # -- words and numbers --------------------------------------------------------------------------------------------
 
 
-def _plain(text: str) -> str:
-    """Text for a figure: plotly reads a few HTML tags, so other people's text is escaped."""
-    return html.escape(str(text), quote=False)
+def _plain(text: str, longest: int = 60) -> str:
+    """Text for a figure, shortened in the middle; plotly reads a few HTML tags, so it is escaped."""
+    text, half = str(text), longest // 2
+    short = text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
+    return html.escape(short, quote=False)
 
 
 def _words(name: str) -> str:
@@ -472,13 +484,17 @@ def _words(name: str) -> str:
         "auc": "AUC",
         "macro_f1": "macro F1",
         "latency_ms": "latency (ms)",
+        "cpu": "processor",
+        "os": "operating system",
+        "gpus": "accelerators",
+        "memory_bytes": "memory",
     }
     return known.get(name, name.replace("_", " "))
 
 
 def _number(name: str, value: Any) -> str:
     if value is None:
-        return "–"
+        return MISSING
     return f"{100 * value:.2f} %" if name in SHARES else f"{value:.4g}"
 
 
@@ -511,9 +527,9 @@ def _choices(values: Sequence[Any]) -> str:
 def _text(value: Any) -> str:
     """A JSON value for people."""
     if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "–"}[value]
+        return {True: "yes", False: "no", None: MISSING}[value]
     if isinstance(value, list | tuple):
-        return ", ".join(map(_text, value)) or "–"
+        return ", ".join(map(_text, value)) or MISSING
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -556,10 +572,10 @@ nav { margin: 1rem 0 0; font-size: .9rem } nav a { margin-right: 1rem; color: va
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); gap: .75rem; margin: 1.5rem 0 0 }
 .tiles div { padding: .75rem 1rem; background: var(--wash); border-radius: 6px }
 .tiles span { display: block; font-size: .85rem; color: var(--soft) }
-.tiles b { display: block; font-size: 1.6rem; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums }
+.tiles strong { display: block; font-size: 1.6rem; font-weight: 600; line-height: 1.3 }
 .notice { padding: .5rem .9rem; border-left: 3px solid var(--red); background: var(--wash); color: var(--ink) }
 dl { display: grid; grid-template-columns: minmax(7rem, 12rem) 1fr; gap: .3rem 1.25rem; margin: 0; font-size: .93rem }
-dt { color: var(--soft) } dt::first-letter, th::first-letter { text-transform: uppercase }
+dt { color: var(--soft) } dt::first-letter, th::first-letter, th button::first-letter { text-transform: uppercase }
 dd { margin: 0; overflow-wrap: anywhere }
 figure { margin: 1.5rem 0 0 } figcaption, caption, summary { font-size: .9rem; font-weight: 600; text-align: left }
 figcaption::first-letter { text-transform: uppercase }
@@ -571,7 +587,7 @@ th { color: var(--soft); font-weight: 600; border-bottom: 1px solid var(--ink) }
 td { border-bottom: 1px solid var(--line) } td.long { white-space: normal; min-width: 13rem }
 [data-sortable] td.long { white-space: nowrap }
 .number { text-align: right }
-th button { all: unset; cursor: pointer } th button:focus-visible { outline: 2px solid var(--blue) }
+th button { all: unset; display: inline-block; cursor: pointer } th button:focus-visible { outline: 2px solid var(--blue) }
 th[aria-sort] button::after { content: " ▲" } th[aria-sort=descending] button::after { content: " ▼" }
 @media (max-width: 40rem) { body { padding: 1.25rem 1rem 3rem } dl { grid-template-columns: 1fr; gap: 0 }
   dd { margin-bottom: .5rem } h1 { font-size: 1.4rem } }
@@ -583,7 +599,7 @@ th[aria-sort] button::after { content: " ▲" } th[aria-sort=descending] button:
 <p>{{ status }}</p>
 <div class="tiles">
 {% for what, value, more in tiles %}
-<div><span>{{ what }}</span><b>{{ value }}</b><span>{{ more }}</span></div>
+<div><span>{{ what }}</span><strong>{{ value }}</strong><span>{{ more }}</span></div>
 {% endfor %}
 </div>
 <nav>{% for section in sections %}<a href="#s{{ loop.index }}">{{ section.title }}</a> {% endfor %}</nav>
@@ -635,7 +651,7 @@ const axis = { automargin: true, gridcolor: "#e8ebef", zeroline: false };
 const figures = JSON.parse(document.getElementById("figures").textContent);
 for (const place of document.querySelectorAll("[data-figure]")) {
   const { data, layout } = figures[place.dataset.figure];
-  const legend = { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" };
+  const legend = { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", traceorder: "normal" };
   const whole = { font, legend, margin: { l: 8, r: 8, t: 36, b: 8 }, hoverlabel: { align: "left" }, ...layout };
   for (const name of ["xaxis", "yaxis"]) whole[name] = { ...axis, ...layout[name] };
   Plotly.newPlot(place, data, whole, { responsive: true, displayModeBar: false, displaylogo: false });

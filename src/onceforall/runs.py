@@ -182,7 +182,9 @@ def _latency_ms(supernet: Supernet, architecture: Architecture) -> float:
     return measure_latency(net, shape, warmup_seconds=0.1, max_seconds=0.5).median_ms
 
 
-def find_architecture(run: Run, text: str, *, max_macs: int | None = None, max_params: int | None = None) -> Architecture:
+def find_architecture(
+    run: Run, text: str, *, max_macs: int | None = None, max_params: int | None = None
+) -> Architecture:
     """The architecture that `text` means: JSON, the path of a JSON file, "largest", "smallest" or "best".
 
     "best" takes the best validation metric among the evaluated architectures within the budgets; it needs

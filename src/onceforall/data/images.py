@@ -104,7 +104,7 @@ class ImageData:
     def train_batch(
         self,
         indices: np.ndarray,
-        resolution: int,
+        resolution: int | tuple[int, ...],
         generator: "torch.Generator",
         device: "torch.device | str" = "cpu",
         dtype: "torch.dtype | None" = None,
@@ -118,18 +118,16 @@ class ImageData:
 
         from onceforall.data.batches import augment, to_float_tensor
 
-        check_whole("resolution", resolution, 1, 16384)
+        side = check_whole("resolution", resolution, 1, 16384)
         indices = np.asarray(indices)
         pixels = to_float_tensor(self.stored("train", indices), device)
-        images = augment(
-            pixels, int(resolution), self.augmentation, self.preparation, generator, dtype or torch.float32
-        )
+        images = augment(pixels, side, self.augmentation, self.preparation, generator, dtype or torch.float32)
         return images, torch.from_numpy(self.labels("train")[indices]).to(device)
 
     def batches(
         self,
         split: str,
-        resolution: int,
+        resolution: int | tuple[int, ...],
         batch_size: int,
         indices: np.ndarray | None = None,
         device: "torch.device | str" = "cpu",
@@ -143,17 +141,17 @@ class ImageData:
         """
         import torch
 
-        check_whole("resolution", resolution, 1, 16384)
+        side = check_whole("resolution", resolution, 1, 16384)
         check_whole("batch_size", batch_size, 1, 1 << 31)
         chosen = np.arange(self.count(split)) if indices is None else np.asarray(indices, np.int64)
         if len(chosen) == 0:
             raise UserError(f"data set {self.name!r} has no {split} images; choose another split or add images.")
         labels = self.labels(split)[chosen]
-        whole = self._prepared(split, int(resolution), chosen)
+        whole = self._prepared(split, side, chosen)
         for start in range(0, len(chosen), batch_size):
             part = slice(start, start + batch_size)
             # what is kept is copied, for a caller may change its batch in place
-            images = self._prepare(split, int(resolution), chosen[part]) if whole is None else whole[part].copy()
+            images = self._prepare(split, side, chosen[part]) if whole is None else whole[part].copy()
             yield (
                 torch.from_numpy(images).to(device=device, dtype=dtype or torch.float32),
                 torch.from_numpy(labels[part]).to(device),

@@ -94,10 +94,11 @@ class Preparation:
         return cls(**arguments)
 
 
-def check_whole(name: str, got: object, low: int, high: int) -> None:
-    """Raise `UserError` unless `got` is an int of `low` to `high`."""
+def check_whole(name: str, got: object, low: int, high: int) -> int:
+    """`got` as an int; raises `UserError` unless it is one of `low` to `high`."""
     if isinstance(got, bool) or not isinstance(got, (int, np.integer)) or not low <= got <= high:
         raise UserError(f"{name} {got!r} must be a whole number of {low} to {high}.")
+    return int(got)
 
 
 # The stored form -------------------------------------------------------------------------------------------------

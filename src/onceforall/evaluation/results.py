@@ -284,7 +284,8 @@ def read_results(folder: Path, split: str) -> dict[str, Any]:
     if not path.is_file():
         present = sorted(file.stem for file in (folder / RESULTS).glob("*.json"))
         known = f"there are results of {', '.join(present)}" if present else "nothing was evaluated yet"
-        raise UserError(f"{folder} has no results of the split {split!r}: {known}. Run: onceforall evaluate {folder} --split {split}")
+        command = f"onceforall evaluate {folder} --split {split}"
+        raise UserError(f"{folder} has no results of the split {split!r}: {known}. Run: {command}")
     try:
         contents = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

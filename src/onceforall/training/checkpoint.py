@@ -115,8 +115,8 @@ def write_state(folder: Path, state: Mapping[str, Any]) -> None:
     write_atomically(current, lambda file: file.write(buffer.getbuffer()))
 
 
-def read_state(folder: Path) -> tuple[bytes, str]:
-    """The bytes of the newest readable state, none where no state was written yet, and a notice where it is not the last.
+def read_state(folder: Path) -> tuple[dict[str, Any] | None, str]:
+    """The newest readable state, None where none was written yet, and a notice where it is not the last one.
 
     Raises `UserError` where a file holds code instead of numbers, and where no file of several is readable.
     """
@@ -124,10 +124,8 @@ def read_state(folder: Path) -> tuple[bytes, str]:
     for path in (folder / STATE, folder / PREVIOUS_STATE):
         if not path.is_file():
             continue
-        data = path.read_bytes()
         try:
-            parse_state(data)
-            return data, notice
+            return _parse_state(path), notice
         except pickle.UnpicklingError as error:
             raise UserError(f"{path} holds something else than tensors and numbers, and was not opened.") from error
         except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError) as error:
@@ -135,11 +133,11 @@ def read_state(folder: Path) -> tuple[bytes, str]:
             notice = f"{path} is truncated or damaged ({reason[:80]}); going on from the state before it."
     if notice:
         raise UserError(f"{folder}: no readable state to resume from. {notice}")
-    return b"", notice
+    return None, notice
 
 
-def parse_state(data: bytes) -> dict[str, Any]:
-    """The state in `data`; nothing but tensors and plain values is accepted."""
-    if not zipfile.is_zipfile(io.BytesIO(data)):
+def _parse_state(path: Path) -> dict[str, Any]:
+    """The state in a file; nothing but tensors and plain values is accepted."""
+    if not zipfile.is_zipfile(path):
         raise ValueError("no complete zip archive")
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return torch.load(path, map_location="cpu", weights_only=True)

@@ -5,10 +5,10 @@ there is one process and every exchange does nothing.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar, final
+from typing import Any, TypeVar, final
 
 import torch
 import torch.distributed as dist
@@ -62,17 +62,19 @@ class World:
         dist.all_reduce(tensor)
         return tensor.tolist()
 
-    def send_from_first(self, data: bytes) -> bytes:
-        """The bytes that the first process has."""
+    def merge(self, own: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> dict[str, dict[str, float]]:
+        """Rows of numbers by name, of which each process has some (the same columns everywhere), on every process."""
         if self.size == 1:
-            return data
-        length = torch.tensor([len(data)], device=self.device)
-        dist.broadcast(length, 0)
-        buffer = torch.zeros(int(length), dtype=torch.uint8, device=self.device)
-        if self.is_first and data:
-            buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8).to(self.device)
-        dist.broadcast(buffer, 0)
-        return buffer.cpu().numpy().tobytes()
+            return {name: dict(own[name]) for name in names}
+        gathered: list[Any] = [None] * self.size
+        dist.all_gather_object(gathered, {name: dict(row) for name, row in own.items()})
+        rows = {name: row for part in gathered for name, row in part.items()}
+        return {name: rows[name] for name in names}
+
+    def wait(self) -> None:
+        """Go on when all processes have come here."""
+        if self.size > 1:
+            dist.barrier()
 
 
 @contextmanager

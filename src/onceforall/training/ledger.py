@@ -1,4 +1,4 @@
-"""What training costs: seconds by what they were spent on, samples, multiply-adds, memory and energy, for each phase."""
+"""What each phase of training costs: seconds by what they were spent on, samples, MACs, memory and energy."""
 
 import time
 from collections.abc import Iterator
@@ -29,9 +29,9 @@ class Ledger:
     run's ledger goes on where its checkpoint was.
     """
 
-    def __init__(self, device: torch.device, entries: list[dict[str, Any]] | None = None) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.entries: list[dict[str, Any]] = entries or []
+        self.entries: list[dict[str, Any]] = []
         self._energy = energy_joules_counter()
         self._last = time.perf_counter()
         self._joules = 0.0

@@ -1,6 +1,6 @@
 """The one loop: it trains any list of phases on any elastic network, and resumes exactly.
 
-    train -> for each phase: begin (grow, weights, teacher, sort, optimiser) -> for each epoch -> for each step -> end
+    train -> each phase: begin (weights, channel order, teacher, optimiser) -> each epoch -> each step -> end
 
 A step draws a resolution and its architectures, goes through its micro-batches (data, teacher, and for each
 sub-network forward and backward), adds up gradients over the processes, and moves the weights once. All of it is a
@@ -9,9 +9,9 @@ function of the seed and the position in the run; see `randomness`.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -19,72 +19,24 @@ from torch import Tensor
 
 from onceforall.architecture import Architecture, Resolution
 from onceforall.data.images import ImageData
-from onceforall.errors import UserError, check_choice
-from onceforall.evaluation.calibration import CalibrationRule, calibrate
-from onceforall.evaluation.evaluate import calibration_batches, predict
+from onceforall.errors import UserError
 from onceforall.evaluation.tasks import Task
 from onceforall.layers.channels import sort_channels
 from onceforall.supernets.supernet import Supernet
-from onceforall.training.checkpoint import load_into, load_network, parse_state, read_state, save_network, write_state
+from onceforall.training.checkpoint import load_into, load_network, read_state, save_network, write_state
 from onceforall.training.distillation import objective
 from onceforall.training.distributed import World, connect
-from onceforall.training.ledger import Ledger, bytes_kept_for_backward
+from onceforall.training.ledger import Ledger
 from onceforall.training.optimizers import PhaseOptimizer
+from onceforall.training.options import PRECISIONS, RunOptions
 from onceforall.training.phases import Phase, draw_architectures, is_taught_in_place
-from onceforall.training.plan import expected_step_macs, steps_per_epoch, student_macs, teacher_macs
+from onceforall.training.plan import activation_bytes, expected_step_macs, steps_per_epoch, student_macs, teacher_macs
 from onceforall.training.randomness import keyed_generator, keyed_random, seeded_layers
 from onceforall.training.records import Records, describe_run
 from onceforall.training.teachers import TeacherNetwork
+from onceforall.training.validation import Validator
 
-__all__ = ["PRECISIONS", "RunOptions", "train", "validation_architectures"]
-
-PRECISIONS = {"fp64": None, "fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""Data type of autocast by name; the first two run without."""
-
-
-@final
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run is carried out, whatever it trains.
-
-    Args:
-        seed: of everything that is drawn.
-        device: "auto", "cpu" or "cuda".
-        precision: "fp32"; "bf16" or "fp16" by autocast; "fp64" for tests.
-        micro_batches: parts of a batch that are passed one after another (or by other processes). Batch
-            normalisation, dropout and augmentation see one part; the number of processes must divide it.
-        checkpoint_every: steps between states to resume from.
-        max_minutes: stop, resumable, after this time.
-        calibration_images: training images for re-estimating batch normalisation.
-        calibration_rule: see `calibrate`.
-        validation_images: images of the validation split that are used while training; None for all.
-        balance: "classes" draws every class equally often, with replacement; "none" passes every image once an epoch.
-        random_validation: random architectures that are validated beside the smallest and the largest.
-        threads: processor threads of torch; None leaves them.
-    """
-
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "fp32"
-    micro_batches: int = 1
-    checkpoint_every: int = 200
-    max_minutes: float | None = None
-    calibration_images: int = 512
-    calibration_rule: CalibrationRule = "reference"
-    validation_images: int | None = None
-    balance: Literal["none", "classes"] = "none"
-    random_validation: int = 2
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        check_choice("precision", self.precision, PRECISIONS)
-        check_choice("balance", self.balance, ("none", "classes"))
-        check_choice("calibration_rule", self.calibration_rule, ("reference", "population"))
-        for name in ("micro_batches", "checkpoint_every", "calibration_images"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} {getattr(self, name)!r}: must be at least 1.")
-        if self.random_validation < 0:
-            raise UserError(f"random_validation {self.random_validation!r}: must be zero or more.")
+__all__ = ["RunOptions", "train"]
 
 
 def train(
@@ -103,11 +55,11 @@ def train(
     Stopped by `options.max_minutes`, it is returned as it then is.
 
     Args:
-        supernet: is changed; where a phase needs a larger space than it has, a grown one takes its place.
+        supernet: is changed in place.
         phases: the schedule.
         task: losses and metric.
         data: images with the splits "train" and "validation".
-        run_dir: where everything is written; must be empty unless `resume`.
+        run_dir: where everything is written; must be empty unless `resume`. Several machines must share it.
         options: how the run is carried out.
         resume: go on from the last state in `run_dir`. Phases, data and options that decide the result must be the
             same as before.
@@ -126,16 +78,6 @@ def train(
         return run.supernet
 
 
-def validation_architectures(phase: Phase, seed: int, random_ones: int) -> dict[str, Architecture]:
-    """The fixed few sub-networks by which a phase is judged: smallest, largest and random ones."""
-    out = {"smallest": phase.space.smallest(), "largest": phase.space.largest()}
-    for number in range(random_ones):
-        drawn = phase.space.sample(keyed_random(seed, phase.name, "validation", number))
-        if drawn not in out.values():
-            out[f"random_{number + 1}"] = drawn
-    return {name: arch for name, arch in out.items() if name != "smallest" or arch != out["largest"]}
-
-
 def _check_schedule(phases: Sequence[Phase], data: ImageData) -> None:
     names = [phase.name for phase in phases]
     if not phases:
@@ -149,7 +91,7 @@ def _check_schedule(phases: Sequence[Phase], data: ImageData) -> None:
 
 
 @final
-class _OutOfTime(Exception):  
+class _OutOfTime(Exception):
     """The time that was given is over; not an error."""
 
 
@@ -182,6 +124,7 @@ class _Run:
         self.teacher: TeacherNetwork | None = None
         self.teacher_macs: dict[Resolution, int] = {}
         self.ledger = Ledger(world.device)
+        self.validator = Validator(data, task, options, world, self.ledger, self.dtype)
         self.loss_sum, self.loss_count = 0.0, 0
         self.late = 0.0
         network = {"class": type(supernet).__name__, "options": supernet.options, "space": supernet.space.to_dict()}
@@ -197,10 +140,11 @@ class _Run:
         start = 0
         if self.state is not None:
             start = self.state["index"]
-            self.ledger = Ledger(self.world.device, self.state["ledger"])
+            self.ledger.entries = self.state["ledger"]
         try:
-            for self.index in range(start, len(self.phases)):
-                self._one_phase(self.phases[self.index])
+            for index, phase in enumerate(self.phases[start:], start=start):
+                self.index = index
+                self._one_phase(phase)
         except _OutOfTime:
             self._save_state()
             minutes = f"{self.options.max_minutes:g}"
@@ -255,7 +199,7 @@ class _Run:
             self.optimizer.load(carried)
 
     def _make_teacher(self, phase: Phase) -> TeacherNetwork | None:
-        """The network that gives soft targets in `phase`; none where there is no teacher, or it is in the step itself."""
+        """The network that gives soft targets in `phase`; none where there is none, or the step has its own."""
         source = phase.teacher.source
         if source in ("none", "in_place"):
             return None
@@ -271,9 +215,18 @@ class _Run:
             raise UserError(f"the teacher {source} has {other} classes and the supernet has {own}.")
 
         def images(resolution: Resolution) -> Iterator[Tensor]:
-            return (batch for batch, _ in self._calibration_batches(phase, resolution))
+            return (batch for batch, _ in self.validator.calibration_batches(resolution))
 
         return TeacherNetwork(network.to(self.world.device, self.dtype), phase.teacher, images)
+
+    def _rehearse(self, phase: Phase) -> None:
+        """Before the first step: validate two batches, so that what is broken fails now, and measure memory."""
+        largest = phase.space.largest(exits="all")
+        with self.ledger.time("validation"):
+            self.validator.score(self.supernet, largest, phase.batch_size, images=2 * phase.batch_size)
+            kept = activation_bytes(self.supernet, largest, self.world.device)
+        part = min(phase.batch_size, self.data.count("train")) / self.options.micro_batches
+        self.ledger.note(activation_bytes=round(kept * part))
 
     # -- a step -----------------------------------------------------------------------------------------------------
 
@@ -403,29 +356,14 @@ class _Run:
             )
         return out
 
-    # -- validation -------------------------------------------------------------------------------------------------
-
-    def _rehearse(self, phase: Phase) -> None:
-        """Before the first step: validate two batches, so that what is broken fails now, and measure memory."""
-        largest = phase.space.largest(exits="all")
-        with self.ledger.time("validation"):
-            self._score(phase, largest, images=2 * phase.batch_size)
-        part = max(2, phase.batch_size // self.options.micro_batches)
-        indices = np.arange(min(part, self.data.count("train")))
-        net = self.supernet.subnet(largest)
-        images, labels = self.data.train_batch(
-            indices, largest.resolution, torch.Generator().manual_seed(0), self.world.device, self.dtype
-        )
-        with bytes_kept_for_backward() as kept, seeded_layers(self.world.device, "memory"):
-            objective(net(images), labels, None, self.task, phase)
-        self.ledger.note(activation_bytes=kept[0])
+    # -- the end of an epoch ----------------------------------------------------------------------------------------
 
     def _end_epoch(self, phase: Phase, epoch: int) -> None:
-        last = epoch + 1 == phase.total_epochs
+        """Validate where the phase says so, keep the best weights, and write the line of the epoch."""
         line: dict[str, Any] = {"train_loss": self.loss_sum / max(1, self.loss_count)}
         self.loss_sum, self.loss_count = 0.0, 0
-        if last or (epoch + 1) % phase.validate_every == 0:
-            scores = self._validate(phase)
+        if epoch + 1 == phase.total_epochs or (epoch + 1) % phase.validate_every == 0:
+            scores = self.validator.validate(self.supernet, phase)
             metric = self.task.metric
             mean = sum(score[metric] for score in scores.values()) / len(scores)
             line |= {"validation": scores, "mean": mean}
@@ -434,49 +372,6 @@ class _Run:
                 self.best = mean
                 self._save_weights(phase, "best", {"epoch": epoch + 1, "mean": mean, "metric": metric})
         self.records.end_epoch(self.index, epoch, self.total_steps, line, self.task.metric)
-
-    def _validate(self, phase: Phase) -> dict[str, dict[str, float]]:
-        """Metrics of the phase's fixed architectures; the processes share the work."""
-        architectures = validation_architectures(phase, self.options.seed, self.options.random_validation)
-        table: list[float] = []
-        names: list[str] = []
-        for number, architecture in enumerate(architectures.values()):
-            if number % self.world.size == self.world.rank or not names:
-                score = self._score(phase, architecture, self.options.validation_images)
-                names = names or list(score)
-            mine = number % self.world.size == self.world.rank
-            table += [score[name] if mine else 0.0 for name in names]
-        table = self.world.sum(table)
-        rows = [table[i : i + len(names)] for i in range(0, len(table), len(names))]
-        return {name: dict(zip(names, row, strict=True)) for name, row in zip(architectures, rows, strict=True)}
-
-    def _score(self, phase: Phase, architecture: Architecture, images: int | None) -> dict[str, float]:
-        net = self.supernet.subnet(architecture)
-        with self.ledger.time("calibration"):
-            batches = self._calibration_batches(phase, architecture.resolution)
-            calibrate(net, batches, self.options.calibration_rule)
-        with self.ledger.time("validation"):
-            count = self.data.count("validation")
-            indices = np.arange(count if images is None else min(images, count))
-            batches = self.data.batches(
-                "validation",
-                architecture.resolution,
-                phase.batch_size,
-                indices=indices,
-                device=self.world.device,
-                dtype=self.dtype,
-            )
-            return self.task.measure(predict(net, batches, self.task))
-
-    def _calibration_batches(self, phase: Phase, resolution: Resolution) -> Iterator[tuple[Tensor, Tensor]]:
-        return calibration_batches(
-            self.data,
-            resolution,
-            self.options.calibration_images,
-            seed=self.options.seed,
-            device=self.world.device,
-            dtype=self.dtype,
-        )
 
     # -- saving -----------------------------------------------------------------------------------------------------
 
@@ -498,7 +393,7 @@ class _Run:
                 info = {"phase": phase.name, "which": which, "classes": list(self.data.classes), **info}
                 info |= {"preparation": self.data.preparation.to_dict()}
                 save_network(self.supernet, self._weights(phase, which), info)
-            self.world.sum([0.0])  # nobody reads the file before it is written
+            self.world.wait()  # nobody reads the file before it is written
 
     def _save_state(self) -> None:
         """Write all that the next step depends on."""
@@ -520,11 +415,9 @@ class _Run:
             write_state(self.folder / "checkpoints", state)
 
     def _read_state(self) -> dict[str, Any] | None:
-        """The state to go on from, on every process; None where the run ended before its first one."""
-        data, notice = read_state(self.folder / "checkpoints") if self.world.is_first else (b"", "")
-        data = self.world.send_from_first(data)
+        """The state to go on from; None where the run ended before its first one."""
+        state, notice = read_state(self.folder / "checkpoints")
         if notice:
             self.records.say(notice)
-        state = parse_state(data) if data else None
         self.records.rewind(-1 if state is None else state["total_steps"])
         return state

@@ -51,7 +51,7 @@ class PhaseOptimizer:
         to_identity = phase.kernel_matrices == "decay_to_identity"
         self.identities = [(m, torch.eye(len(m)).to(m)) for m in matrices] if to_identity else []
         device = self.parameters[0].device.type
-        self.scaler = torch.amp.GradScaler(device, enabled=scaled)  # pyright: ignore[reportPrivateImportUsage]
+        self.scaler = torch.amp.GradScaler(device, enabled=scaled)
 
     def begin_step(self, epochs_done: float) -> None:
         """Forget the gradients and set the learning rate."""

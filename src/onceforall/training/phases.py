@@ -106,7 +106,8 @@ class Phase:
         dropout: rate in the supernet.
         freeze: parts that are not trained.
         sort_channels: at the start, put important channels first: "banded" keeps every sub-network of the previous
-            phase what it was; "reference" sorts hidden units of squeeze-excitation without bands, as the reference does.
+            phase what it was; "reference" sorts hidden units of squeeze-excitation without bands, as the published
+            code does.
         start_from: weights of the previous phase to start from: "best" on validation, or the "last".
         clip_gradient: largest norm of the whole gradient, or None.
         validate_every: epochs between validations; the last epoch is always followed by one.
@@ -280,7 +281,8 @@ def progressive_shrinking(
 
     Args:
         space: all that is to be trained; a factor with one choice has no phase.
-        rows: numbers for each kind of phase, or a name of `ROWS`; `..._last` is the row of the phase that completes a factor.
+        rows: numbers for each kind of phase, or a name of `ROWS`; `..._last` is the row of the phase that completes a
+            factor.
         resolution: "mixed" trains all resolutions from the start; "descending" starts with the largest and adds
             smaller ones in phases at the end.
         total_epochs: scale the rows' epochs, warm-up included, so that they sum to this.

@@ -15,9 +15,17 @@ from onceforall.training.checkpoint import load_network
 from onceforall.training.distillation import combine_exits
 from onceforall.training.ledger import BACKWARD_FACTOR, bytes_kept_for_backward
 from onceforall.training.phases import Phase, draw_architectures, is_taught_in_place
-from onceforall.training.randomness import keyed_random
+from onceforall.training.randomness import keyed_random, seeded_layers
 
-__all__ = ["PhasePlan", "expected_step_macs", "plan_schedule", "steps_per_epoch", "student_macs", "teacher_macs"]
+__all__ = [
+    "PhasePlan",
+    "activation_bytes",
+    "expected_step_macs",
+    "plan_schedule",
+    "steps_per_epoch",
+    "student_macs",
+    "teacher_macs",
+]
 
 
 def steps_per_epoch(images: int, phase: Phase) -> int:
@@ -99,8 +107,9 @@ def plan_schedule(supernet: Supernet, phases: Sequence[Phase], images: int, devi
         steps = steps_per_epoch(images, phase) * phase.total_epochs
         size = min(phase.batch_size, images)
         students, teachers = expected_step_macs(supernet, phases, index)
-        seconds_per_mac, kept = _probe(supernet, phase, device)
-        whole = kept * size
+        largest = phase.space.largest(exits="all")
+        seconds_per_mac = _seconds_per_mac(supernet, largest, device)
+        whole = activation_bytes(supernet, largest, device) * size
         parts = next(p for p in range(1, size + 1) if size % p == 0 and (whole / p <= MEMORY_SHARE * free or p == size))
         total = steps * size
         seconds = seconds_per_mac * (students + teachers) * total
@@ -108,25 +117,35 @@ def plan_schedule(supernet: Supernet, phases: Sequence[Phase], images: int, devi
     return plans
 
 
-def _probe(supernet: Supernet, phase: Phase, device: torch.device) -> tuple[float, int]:
-    """Seconds for a multiply-add, and bytes kept for the backward pass of one image, of the phase's largest network."""
-    largest = phase.space.largest(exits="all")
-    network = supernet.subnet(largest).to(device).train()
-    side = largest.resolution
-    axes = (side,) * network.options.get("spatial_dims", 2) if isinstance(side, int) else side
-    images = torch.zeros(PROBE_IMAGES, network.options["in_channels"], *axes, device=device)
+def _seconds_per_mac(supernet: Supernet, architecture: Architecture, device: torch.device) -> float:
+    """Seconds that one multiply-add takes in a step of a sub-network, the best of three."""
+    network, images = _probe(supernet, architecture, device)
     best = float("inf")
-    kept = 0
     for _ in range(3):
         start = time.perf_counter()
-        with bytes_kept_for_backward() as bytes_kept:
-            outputs = network(images)
-        torch.autograd.grad(combine_exits(outputs, None).sum(), list(network.parameters()))
+        outputs = combine_exits(network(images), None)
+        torch.autograd.grad(outputs.sum(), list(network.parameters()))
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - start)
-        kept = bytes_kept[0]
-    return best / (PROBE_IMAGES * student_macs(network, [largest])), kept // PROBE_IMAGES
+    return best / (PROBE_IMAGES * student_macs(network, [architecture]))
+
+
+def activation_bytes(supernet: Supernet, architecture: Architecture, device: torch.device) -> int:
+    """Bytes that a sub-network keeps for the backward pass of one image, counted in a pass on zeros."""
+    network, images = _probe(supernet, architecture, device)
+    with bytes_kept_for_backward() as kept, seeded_layers(device, "memory"):
+        network(images)
+    return kept[0] // PROBE_IMAGES
+
+
+def _probe(supernet: Supernet, architecture: Architecture, device: torch.device) -> tuple[Supernet, torch.Tensor]:
+    """A copy of a sub-network in training mode and a few black images for it."""
+    network = supernet.subnet(architecture).to(device).train()
+    side = architecture.resolution
+    axes = (side,) * network.options.get("spatial_dims", 2) if isinstance(side, int) else side
+    first = next(network.parameters())
+    return network, torch.zeros(PROBE_IMAGES, network.options["in_channels"], *axes, device=device, dtype=first.dtype)
 
 
 def _free_memory(device: torch.device) -> int:

@@ -111,7 +111,7 @@ class Records:
         if resume and not present:
             raise UserError(f"{self.folder} holds no run to resume.")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.lock = open(self.folder / ".lock", "w")
+        self.lock = (self.folder / ".lock").open("w")
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
