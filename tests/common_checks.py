@@ -218,10 +218,8 @@ def check_cost(build: Build) -> None:
         assert result.params == sum(parameter.numel() for parameter in subnet.parameters()), architecture
         assert result.weight_bytes == 4 * sum(tensor.numel() for tensor in subnet.state_dict().values())
         written: list[int] = []
-        weighted = [layer for _, layer in subnet.elastic_layers() if isinstance(layer, ElasticConv | ElasticLinear)]
-        hooks = [
-            layer.register_forward_hook(lambda *call, to=written: to.append(call[2].numel())) for layer in weighted
-        ]
+        counted = [layer for _, layer in subnet.elastic_layers() if isinstance(layer, ElasticConv | ElasticLinear)]
+        hooks = [layer.register_forward_hook(lambda *call, to=written: to.append(call[2].numel())) for layer in counted]
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             subnet(images(net, architecture, count=1))
         for hook in hooks:

@@ -181,6 +181,7 @@ def plan(recipe: str, data: Path | None, overrides: tuple[str, ...], as_json: bo
 @_RUN
 @_DATA
 @click.option("--split", type=click.Choice(["validation", "test"]), default="test", show_default=True)
+@click.option("--phase", help="Weights after this phase; the newest by default.")
 @click.option("-n", "random_ones", type=click.IntRange(0), default=20, show_default=True, help="Random architectures.")
 @click.option("--grid", is_flag=True, help="All architectures with factors constant over the network instead.")
 @click.option("--latency", is_flag=True, help="Measure each on this machine: one thread, one image.")
@@ -190,6 +191,7 @@ def evaluate(
     run_dir: Path,
     data: Path | None,
     split: str,
+    phase: str | None,
     random_ones: int,
     grid: bool,
     latency: bool,
@@ -204,7 +206,8 @@ def evaluate(
     """
     from onceforall.runs import open_run
 
-    results = _evaluate(open_run(run_dir, data), split, random_ones, grid, latency, calibration_images, quiet=as_json)
+    run = open_run(run_dir, data, phase)
+    results = _evaluate(run, split, random_ones, grid, latency, calibration_images, quiet=as_json)
     if as_json:
         click.echo(json.dumps(results))
 

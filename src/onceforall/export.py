@@ -140,7 +140,7 @@ def export_onnx(
 
 
 def read_onnx_info(path: Path) -> dict[str, Any]:
-    """What a file that `export_onnx` wrote says of itself; needs onnxruntime only.
+    """What a file that `export_onnx` wrote says of itself; of the extra's packages it needs onnxruntime only.
 
     Keys: format, classes, input (name, channels, size), preparation, architecture, facts, check, outputs (names).
     Raises `UserError`, naming the file, where it is missing, damaged or of another origin.

@@ -587,7 +587,8 @@ th { color: var(--soft); font-weight: 600; border-bottom: 1px solid var(--ink) }
 td { border-bottom: 1px solid var(--line) } td.long { white-space: normal; min-width: 13rem }
 [data-sortable] td.long { white-space: nowrap }
 .number { text-align: right }
-th button { all: unset; display: inline-block; cursor: pointer } th button:focus-visible { outline: 2px solid var(--blue) }
+th button { all: unset; display: inline-block; cursor: pointer }
+th button:focus-visible { outline: 2px solid var(--blue) }
 th[aria-sort] button::after { content: " ▲" } th[aria-sort=descending] button::after { content: " ▼" }
 @media (max-width: 40rem) { body { padding: 1.25rem 1rem 3rem } dl { grid-template-columns: 1fr; gap: 0 }
   dd { margin-bottom: .5rem } h1 { font-size: 1.4rem } }
@@ -661,7 +662,8 @@ for (const head of document.querySelectorAll("[data-sortable] th")) {
     const down = head.getAttribute("aria-sort") === "ascending", column = head.cellIndex;
     const body = head.closest("table").tBodies[0], key = (row) => row.cells[column].dataset.value;
     const text = (row) => row.cells[column].textContent, number = (row) => parseFloat(key(row)) || 0;
-    const order = (a, b) => key(a) === undefined ? text(a).localeCompare(text(b)) : number(a) - number(b);
+    const words = (a, b) => text(a).localeCompare(text(b), undefined, { numeric: true });
+    const order = (a, b) => key(a) === undefined ? words(a, b) : number(a) - number(b);
     const rows = [...body.rows].sort((a, b) => down ? order(b, a) : order(a, b));
     for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", down ? "descending" : "ascending");

@@ -12,7 +12,7 @@ import torch
 
 from onceforall.architecture import Architecture
 from onceforall.data import ImageData
-from onceforall.errors import UserError
+from onceforall.errors import UserError, check_choice
 from onceforall.evaluation.environment import environment
 from onceforall.evaluation.evaluate import Evaluation, calibrated_subnet, evaluate
 from onceforall.evaluation.latency import measure_latency
@@ -54,8 +54,10 @@ class Run:
     finished: bool
 
 
-def open_run(folder: str | Path, data: str | Path | None = None) -> Run:
+def open_run(folder: str | Path, data: str | Path | None = None, phase: str | None = None) -> Run:
     """Open a run directory; `data` is the place of the images where they have moved.
+
+    The weights are the best of `phase`, by default of the newest phase that has any.
 
     Raises `UserError` where the folder holds no run, the run has no weights yet, or the images are not those that
     it was trained on.
@@ -72,7 +74,8 @@ def open_run(folder: str | Path, data: str | Path | None = None) -> Run:
     if data is not None:
         recipe = replace(recipe, data=replace(recipe.data, path=str(data)))
     names = [phase["name"] for phase in described["phases"]]
-    phase, weights, finished = _weights(folder, names)
+    phase, weights = _weights(folder, names, phase)
+    finished = phase == names[-1] and is_finished(folder)
     loaded = build_data(recipe)
     if loaded.fingerprint != described["data"]["fingerprint"]:
         raise UserError(f"the images at {recipe.data.path} are not those that {folder} was trained on.")
@@ -85,13 +88,16 @@ def is_finished(folder: str | Path) -> bool:
     return (Path(folder) / "checkpoints" / f"{len(names)}-{names[-1]}-last.safetensors").is_file()
 
 
-def _weights(folder: Path, names: list[str]) -> tuple[str, Path, bool]:
-    """Name and best weights of the newest phase that has any, and whether the schedule was completed."""
+def _weights(folder: Path, names: list[str], wanted: str | None) -> tuple[str, Path]:
+    """Name and best weights of a phase, by default of the newest that has any."""
+    if wanted is not None:
+        check_choice("phase", wanted, names)
     for number, name in reversed(list(enumerate(names, start=1))):
         best = folder / "checkpoints" / f"{number}-{name}-best.safetensors"
-        if best.is_file():
-            return name, best, is_finished(folder)
-    raise UserError(f"{folder} has no trained weights yet; go on with onceforall train ... --resume.")
+        if wanted in (None, name) and best.is_file():
+            return name, best
+    what = "no trained weights" if wanted is None else f"no weights of the phase {wanted!r}"
+    raise UserError(f"{folder} has {what} yet; go on with onceforall train ... --resume.")
 
 
 # -- what is done with a run --------------------------------------------------------------------------------------

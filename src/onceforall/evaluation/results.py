@@ -77,12 +77,10 @@ def write_results(
     Args:
         folder: the run directory.
         evaluations: one for each network.
-        names: a different one for each, as "largest", "smallest", "random_1", "grid_3". The mean over those that
-            begin with "random_" is written with its 95 % interval.
+        names: a different one for each, as "largest", "grid_3"; those that begin with "random_" are summed up.
         split: the name of the files.
-        labels: (N,) the true class of each image.
-        files: (N,) the name of each image.
-        classes: their names.
+        labels, files: (N,) true class and name of each image.
+        classes: names of the classes.
         facts: anything JSON can hold that tells where the numbers come from.
         columns: further columns of each row, as {"latency_ms": 3.1}.
         metric: the number that is drawn against multiply-adds.
