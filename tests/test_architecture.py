@@ -5,7 +5,7 @@ import pickle
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onceforall.architecture import Architecture, Block, Stage, as_number, as_resolution, is_whole, side
@@ -35,6 +35,7 @@ def architectures(draw):
     return Architecture(resolution, stages, draw(ends), draw(ends), tuple(sorted({*exits, len(stages)})))
 
 
+@settings(max_examples=40)
 @given(architectures())
 def test_json_gives_it_back(architecture):
     text = architecture.to_json()
@@ -48,6 +49,7 @@ def test_json_gives_it_back(architecture):
     assert pickle.loads(pickle.dumps(architecture)) == architecture
 
 
+@settings(max_examples=40)
 @given(architectures(), architectures())
 def test_equal_exactly_when_the_text_is(one, other):
     assert (one == other) == (one.to_json() == other.to_json())

@@ -222,9 +222,25 @@ def test_wrong_answers_of_the_session_are_rejected(
     if passes:
         assert export_to(path, net).path.is_file()
     else:
-        with pytest.raises(UserError, match="does not compute"):
+        with pytest.raises(UserError, match="does not compute.*use --force to accept it"):
             export_to(path, net)
         assert not path.exists()
+
+
+@pytest.mark.parametrize(("rounding", "advice"), [(1.002, "is it calibrated"), (1.0, "use --force")])
+def test_a_network_that_amplifies_rounding_is_told_from_a_wrong_file(
+    supernet, exported, ready_model, tmp_path, monkeypatch, rounding, advice
+):
+    run_torch, run_onnx = export._run_torch, export._run_onnx
+
+    def imprecise(net, images):
+        factor = rounding if images.dtype == torch.float64 else 1
+        return [factor * logits for logits in run_torch(net, images)]
+
+    monkeypatch.setattr(export, "_run_torch", imprecise)
+    monkeypatch.setattr(export, "_run_onnx", lambda *a: [[1.1 * logits for logits in outs] for outs in run_onnx(*a)])
+    with pytest.raises(UserError, match=f"differ by 0.1 of the largest.*{advice}"):
+        export_to(tmp_path / "net.onnx", supernet.subnet(exported[0][0]))
 
 
 def test_a_tie_may_change_places_but_no_clear_class():

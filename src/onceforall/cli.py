@@ -16,6 +16,7 @@ from onceforall.errors import UserError
 
 if TYPE_CHECKING:
     from onceforall.evaluation.evaluate import Evaluation
+    from onceforall.export import ExportReport
     from onceforall.recipes import Recipe
     from onceforall.runs import Run
 
@@ -361,11 +362,12 @@ def _report(run_dir: Path) -> Path:
     return write_report(run_dir)
 
 
-def _tell_export(report: Any) -> None:
+def _tell_export(report: "ExportReport") -> None:
     click.echo(
-        f"exported {report.path} ({report.bytes / 1e6:.2f} MB, {report.nodes} nodes, opset {report.opset}): "
-        f"differs from PyTorch by at most {report.max_difference:.2g} on {report.images} images, "
-        f"{report.agreement:.1%} equal answers"
+        f"exported {report.path} ({report.bytes / 1e6:.2f} MB, {sum(report.nodes.values())} nodes, "
+        f"opset {report.opset}): "
+        f"differs from PyTorch by at most {report.max_difference:.2g} where outputs reach {report.scale:.2g}, "
+        f"on {report.images} held-out images; {report.agreement:.1%} equal answers"
     )
 
 

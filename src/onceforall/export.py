@@ -135,7 +135,7 @@ def export_onnx(
     opset = max(entry.version for entry in model.opset_import if entry.domain == "")
     report = ExportReport(target, len(data), difference, scale, agreement, len(inputs), opset, nodes)
     if not accepted and not force:
-        raise UserError(_refusal(report, tolerance))
+        raise UserError(_refusal(report, tolerance, _rounding(copy, inputs, expected)))
     return report
 
 
@@ -314,9 +314,18 @@ def _compare(expected: list[np.ndarray], found: list[list[np.ndarray]]) -> tuple
     return difference, scale, float(equal.mean()), float((equal | tie).mean())
 
 
-def _refusal(report: ExportReport, tolerance: float) -> str:
+def _rounding(net: Supernet, images: Tensor, expected: list[np.ndarray]) -> float:
+    """What rounding does in PyTorch itself: the largest difference of a logit between float32 and float64."""
+    exact = _run_torch(net.to(torch.float64), images.to(torch.float64))
+    return max(float(np.abs(logits - others).max()) for logits, others in zip(expected, exact, strict=True))
+
+
+def _refusal(report: ExportReport, tolerance: float, rounding: float) -> str:
+    advice = "use --force to accept it."
+    if not rounding <= tolerance * report.scale:  # or NaN
+        advice = f"PyTorch's own rounding changes them by up to {rounding:.2g}: is it calibrated, or did it diverge?"
     return (
         f"the ONNX file does not compute what PyTorch computes: logits differ by {report.relative_difference:.2g} of "
         f"the largest (accepted: {tolerance:g}), {report.agreement:.2%} of {report.images} images get the same class. "
-        f"It was kept as {report.path}; use --force to accept it."
+        f"It was kept as {report.path}; {advice}"
     )

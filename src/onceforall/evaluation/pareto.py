@@ -110,7 +110,7 @@ def plot_front(
     front = pareto_front([(cost, q if better else -q) for cost, q in zip(costs, qualities, strict=True)])
     cost = cost_quantity(x, max(costs))
 
-    figure, axes = new_figure()
+    figure, axes = blank_figure()
     xs, ys = [cost.scale * value for value in costs], [quality.scale * value for value in qualities]
     draw_intervals(axes, rows, xs, y, quality.scale, set(front), interval)
     draw_points(axes, xs, ys, front)
@@ -149,7 +149,7 @@ def cost_quantity(name: str, largest: float) -> Quantity:
     return Quantity(title, unit)
 
 
-def new_figure() -> "tuple[Figure, Axes]":
+def blank_figure() -> "tuple[Figure, Axes]":
     """An empty picture without pyplot; `UserError` naming the extra where matplotlib is missing."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

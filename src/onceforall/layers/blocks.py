@@ -163,8 +163,8 @@ class InvertedResidual(PathModule):
         self.project = ConvNorm(ElasticConv(hidden, out_channels, spatial_dims=spatial_dims))
 
     def hidden(self, expand_ratio: float | None) -> int:
-        """Hidden width for an expansion ratio."""
-        if expand_ratio is None:
+        """Hidden width for an expansion ratio, which a block without expansion ignores."""
+        if expand_ratio is None or not self.ratios:
             return self.in_channels
         return make_divisible(round(self.in_channels * expand_ratio))
 

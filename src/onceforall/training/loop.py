@@ -26,14 +26,15 @@ from onceforall.supernets.supernet import Supernet
 from onceforall.training.checkpoint import load_into, load_network, read_state, save_network, write_state
 from onceforall.training.distillation import objective
 from onceforall.training.distributed import World, connect
+from onceforall.training.guards import check_run, memory_guard
 from onceforall.training.ledger import Ledger
 from onceforall.training.optimizers import PhaseOptimizer
 from onceforall.training.options import PRECISIONS, RunOptions
 from onceforall.training.phases import Phase, draw_architectures, is_taught_in_place
-from onceforall.training.plan import activation_bytes, expected_step_macs, steps_per_epoch, student_macs, teacher_macs
+from onceforall.training.plan import activation_bytes, expected_work, steps_per_epoch, student_macs, teacher_macs
 from onceforall.training.randomness import keyed_generator, keyed_random, seeded_layers
 from onceforall.training.records import Records, describe_run
-from onceforall.training.teachers import TeacherNetwork
+from onceforall.training.teachers import TeacherNetwork, as_teacher
 from onceforall.training.validation import Validator
 
 __all__ = ["RunOptions", "train"]
@@ -68,26 +69,12 @@ def train(
     Raises `UserError` where the run cannot start, where the loss becomes not finite, and where memory ends.
     """
     options = options or RunOptions()
-    _check_schedule(phases, data)
     with connect(options.device) as world:
-        if options.micro_batches % world.size:
-            raise UserError(f"micro_batches {options.micro_batches}: must be a multiple of the {world.size} processes.")
+        check_run(supernet, phases, data, options, world.size)
         run = _Run(supernet, list(phases), task, data, Path(run_dir), options, world, settings or {}, resume)
         with run.records:
             run.all_phases(resume)
         return run.supernet
-
-
-def _check_schedule(phases: Sequence[Phase], data: ImageData) -> None:
-    names = [phase.name for phase in phases]
-    if not phases:
-        raise UserError("the schedule has no phase.")
-    if len(set(names)) < len(names):
-        raise UserError(f"names of phases must differ, got {', '.join(names)}.")
-    if phases[0].teacher.source in ("first", "previous_phase"):
-        raise UserError(f"the first phase, {names[0]!r}, has no phase before it to take a teacher from.")
-    if not data.count("train") or not data.count("validation"):
-        raise UserError("training needs images in the splits 'train' and 'validation'.")
 
 
 @final
@@ -129,7 +116,8 @@ class _Run:
         self.late = 0.0
         network = {"class": type(supernet).__name__, "options": supernet.options, "space": supernet.space.to_dict()}
         described = describe_run(phases, options, data, network, settings)
-        self.records = Records(folder, phases, described, self._work(), data, world, resume)
+        work = expected_work(self.supernet, phases, data.count("train"))
+        self.records = Records(folder, phases, described, work, data, world, resume)
         self.state: dict[str, Any] | None = None
 
     # -- the run ----------------------------------------------------------------------------------------------------
@@ -144,7 +132,8 @@ class _Run:
         try:
             for index, phase in enumerate(self.phases[start:], start=start):
                 self.index = index
-                self._one_phase(phase)
+                with memory_guard(phase, self.options, self.data.count("train")):
+                    self._one_phase(phase)
         except _OutOfTime:
             self._save_state()
             minutes = f"{self.options.max_minutes:g}"
@@ -159,10 +148,11 @@ class _Run:
         self.records.begin_phase(self.index, self.step / (steps * phase.total_epochs))
         if self.step == 0:
             self._rehearse(phase)
-        first_epoch = self.step // steps
-        for epoch in range(first_epoch, phase.total_epochs):
+        for epoch in range(self.step // steps, phase.total_epochs):
             order = self._order(phase, epoch)
             while self.step < (epoch + 1) * steps:
+                if self.late:  # asked here, so that an epoch whose steps are made also gets its end
+                    raise _OutOfTime
                 self._train_step(phase, epoch, order[self.step - epoch * steps])
                 if self.step % self.options.checkpoint_every == 0 and self.step % steps:
                     self._save_state()
@@ -171,9 +161,7 @@ class _Run:
         self._end(phase)
 
     def _begin(self, phase: Phase) -> None:
-        """Space, weights, channel order, teacher and optimiser of a phase; or all of them as they were saved."""
-        if phase.space.largest() not in self.supernet.space:
-            raise UserError(f"phase {phase.name!r} trains architectures that the supernet does not have.")
+        """Weights, channel order, teacher and optimiser of a phase; or all of them as they were saved."""
         previous = self.phases[self.index - 1] if self.index else None
         carried = self.optimizer.state() if self.optimizer and phase.optimizer_state == "carry" else None
         if self.state is None:
@@ -234,17 +222,19 @@ class _Run:
         optimizer, options = self.optimizer, self.options
         assert optimizer is not None
         where = (options.seed, phase.name, self.step)
+        steps = steps_per_epoch(self.data.count("train"), phase)
         resolutions = phase.resolutions or phase.space.resolutions
         resolution = keyed_random(*where, "resolution").choice(resolutions)
         architectures = draw_architectures(phase, self.step, resolution, keyed_random(*where, "architectures"))
         parts = list(enumerate(np.array_split(batch, options.micro_batches)))
         losses = torch.zeros(len(architectures), dtype=torch.float64, device=self.world.device)
-        optimizer.begin_step(self._progress(phase))
+        optimizer.begin_step(epochs_done=self.step / steps)
         for number, indices in self.world.share(parts):
             self._micro_batch(phase, (*where, number), indices, len(indices) / len(batch), architectures, losses)
-        self._check_finite(phase, architectures, losses)
+        self._check_losses(phase, architectures, losses)
         self.world.sum_gradients(optimizer.parameters)
-        optimizer.step()
+        if not optimizer.step():
+            raise self._not_finite("the gradient became not finite", phase, architectures)
         self.step += 1
         self.total_steps += 1
         self.loss_sum += float(losses.mean())
@@ -252,10 +242,8 @@ class _Run:
         taught = self.teacher is not None or is_taught_in_place(phase, architectures)
         macs = student_macs(self.supernet, architectures) + (self.teacher_macs[resolution] if taught else 0)
         self.ledger.count(len(batch), macs * len(batch))
-        share = 1 / (steps_per_epoch(self.data.count("train"), phase) * phase.total_epochs)
+        share = 1 / (steps * phase.total_epochs)
         self.records.advance(phase, epoch, share, self.loss_sum / self.loss_count, len(batch))
-        if self.late:
-            raise _OutOfTime
 
     def _micro_batch(
         self,
@@ -306,12 +294,12 @@ class _Run:
             return self.teacher.soft_targets(images if wanted == resolution else views(wanted), wanted)
         if not is_taught_in_place(phase, architectures):
             return None
-        with torch.no_grad():
+        with as_teacher(self.supernet):
             outputs = self.supernet(images, replace(phase.space.largest(), resolution=resolution))
         assert isinstance(outputs, Tensor)
         return outputs
 
-    def _check_finite(self, phase: Phase, architectures: list[Architecture], losses: Tensor) -> None:
+    def _check_losses(self, phase: Phase, architectures: list[Architecture], losses: Tensor) -> None:
         """Add up the losses over the processes and stop before the weights move if one is not finite.
 
         With them goes the word that the first process's time is over, so that all stop at the same step.
@@ -319,15 +307,19 @@ class _Run:
         limit = self.options.max_minutes
         late = self.world.is_first and limit is not None and self.records.minutes() > limit
         *sums, self.late = self.world.sum([*losses.tolist(), float(late)])
-        losses.copy_(torch.tensor(sums))
+        losses.copy_(torch.tensor(sums, dtype=losses.dtype))
         for architecture, loss in zip(architectures, losses.tolist(), strict=True):
             if not math.isfinite(loss):
-                raise UserError(
-                    f"the loss became {loss} at step {self.step} of phase {phase.name!r} in the architecture "
-                    f"{architecture}; the last state before it is kept. Try a smaller learning_rate or clip_gradient."
-                )
+                raise self._not_finite(f"the loss became {loss}", phase, [architecture])
 
-    # -- order and cost ---------------------------------------------------------------------------------------------
+    def _not_finite(self, what: str, phase: Phase, architectures: list[Architecture]) -> UserError:
+        """The error that ends a run whose numbers have left all bounds; its weights have not moved."""
+        return UserError(
+            f"{what} at step {self.step} of phase {phase.name!r} in {' and in '.join(map(str, architectures))}; the "
+            f"last state before it is kept. Try a smaller learning_rate or clip_gradient in a folder of its own."
+        )
+
+    # -- the order of images ------------------------------------------------------------------------------------------
 
     def _order(self, phase: Phase, epoch: int) -> list[np.ndarray]:
         """The batches of an epoch: a new order each time; images that fill no batch are left out of this epoch."""
@@ -340,21 +332,6 @@ class _Run:
             order = torch.randperm(count, generator=generator).numpy()
         size = phase.batch_size
         return [order[i * size : (i + 1) * size] for i in range(steps_per_epoch(count, phase))]
-
-    def _progress(self, phase: Phase) -> float:
-        """Epochs of the phase that are done, as a fraction."""
-        return self.step / steps_per_epoch(self.data.count("train"), phase)
-
-    def _work(self) -> list[float]:
-        """Expected multiply-adds of each phase; for the time left."""
-        images = self.data.count("train")
-        out = []
-        for index, phase in enumerate(self.phases):
-            steps = steps_per_epoch(images, phase) * phase.total_epochs
-            out.append(
-                steps * min(phase.batch_size, images) * sum(expected_step_macs(self.supernet, self.phases, index))
-            )
-        return out
 
     # -- the end of an epoch ----------------------------------------------------------------------------------------
 

@@ -47,7 +47,10 @@ class PhaseOptimizer:
             {"params": [p for p in self.parameters if id(p) not in plain], "weight_decay": phase.weight_decay},
             {"params": [p for p in self.parameters if id(p) in plain], "weight_decay": 0.0},
         ]
-        self.optimizer = _build(phase, [group for group in groups if group["params"]])
+        groups = [group for group in groups if group["params"]]
+        self.optimizer = _build(phase, groups)
+        names = {id(p): name for name, p in supernet.named_parameters()}
+        self.names = [names[id(p)] for group in groups for p in group["params"]]  # in the optimiser's own order
         to_identity = phase.kernel_matrices == "decay_to_identity"
         self.identities = [(m, torch.eye(len(m)).to(m)) for m in matrices] if to_identity else []
         device = self.parameters[0].device.type
@@ -64,27 +67,37 @@ class PhaseOptimizer:
         """The loss from which gradients are taken."""
         return self.scaler.scale(loss)
 
-    def step(self) -> None:
-        """Move the parameters that have a gradient; all others stay as they are, their momentum too."""
+    def step(self) -> bool:
+        """Move the parameters that have a gradient; all others stay as they are, their momentum too.
+
+        Returns False, and nothing moves, where the gradient is not finite; fp16 leaves out such a step as a matter of
+        course and scales less from then on.
+        """
         self.scaler.unscale_(self.optimizer)
         for matrix, identity in self.identities:
             if matrix.grad is not None:
                 matrix.grad.add_(matrix.detach() - identity, alpha=self.phase.weight_decay)
+        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        if not self.scaler.is_enabled() and not norm.isfinite():
+            return False
         if self.phase.clip_gradient is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self.phase.clip_gradient)
+            nn.utils.clip_grads_with_norm_(self.parameters, self.phase.clip_gradient, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        return True
 
     def state(self) -> dict[str, Any]:
-        """All that `load` needs."""
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        """All that `load` needs; moments go by the names of their parameters."""
+        moments = self.optimizer.state_dict()["state"]
+        return {
+            "moments": {name: moments[i] for i, name in enumerate(self.names) if i in moments},
+            "scaler": self.scaler.state_dict(),
+        }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a state; hyper-parameters stay those of the phase."""
-        hyper = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group, own in zip(self.optimizer.param_groups, hyper, strict=True):
-            group.update(own)
+        """Go on from a state, also one of another phase: hyper-parameters stay those of this one."""
+        moments = {i: state["moments"][name] for i, name in enumerate(self.names) if name in state["moments"]}
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         self.scaler.load_state_dict(state["scaler"])
 
 

@@ -13,6 +13,9 @@ __all__ = ["PRECISIONS", "RunOptions"]
 PRECISIONS = {"fp64": None, "fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Data type of autocast by name; the first two run without."""
 
+_LEAST = {"seed": 0, "micro_batches": 1, "checkpoint_every": 1, "calibration_images": 2, "random_validation": 0}
+_LEAST_OR_NONE = {"max_minutes": 0, "validation_images": 1, "threads": 1}
+
 
 @final
 @dataclass(frozen=True)
@@ -52,8 +55,10 @@ class RunOptions:
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("balance", self.balance, ("none", "classes"))
         check_choice("calibration_rule", self.calibration_rule, ("reference", "population"))
-        for name in ("micro_batches", "checkpoint_every", "calibration_images"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} {getattr(self, name)!r}: must be at least 1.")
-        if self.random_validation < 0:
-            raise UserError(f"random_validation {self.random_validation!r}: must be zero or more.")
+        for name, least in {**_LEAST, **_LEAST_OR_NONE}.items():
+            value = getattr(self, name)
+            if value is None and name in _LEAST_OR_NONE:
+                continue
+            kinds = int | float if name == "max_minutes" else int
+            if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
+                raise UserError(f"{name} {value!r}: must be a number of at least {least}.")

@@ -3,12 +3,14 @@
 The loop has no knowledge of any method. What a method needs is a field of `Phase`.
 """
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, final
 
-from onceforall.architecture import Architecture, Resolution
+from onceforall.architecture import Architecture, Resolution, is_whole
+from onceforall.choices import listed, ordered
 from onceforall.errors import UserError, check_choice
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Freeze
@@ -48,23 +50,48 @@ class Teacher:
     exit_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.source, str) or not self.source:
+            raise UserError(f"source {self.source!r} of a teacher: must be a name or a path.")
+        if not _are_weights(self.exit_weights):
+            raise UserError(f"exit_weights {self.exit_weights!r} of a teacher: must be one number an exit, or none.")
         check_choice("batchnorm of a teacher", self.batchnorm, ("batch", "calibrated"))
         check_choice("input of a teacher", self.input, ("student", "native"))
 
 
-# Bounds that every phase must meet: field, test, what the message says.
-_POSITIVE = ("learning_rate", "batch_size", "subnets_per_step", "validate_every")
-_NOT_NEGATIVE = ("epochs", "warmup_epochs", "weight_decay", "task_weight", "distillation_weight", "momentum")
+# What every phase must meet, by the names of its fields.
+_TYPES = {"name": str, "space": SearchSpace, "nesterov": bool, "teacher": Teacher, "freeze": Freeze}
+_WHOLE = ("epochs", "warmup_epochs", "batch_size", "subnets_per_step", "validate_every")
+_BOUNDS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+    (("learning_rate", "batch_size", "subnets_per_step", "validate_every"), lambda x: x > 0, "a positive number"),
+    (("epochs", "warmup_epochs", "weight_decay", "task_weight", "distillation_weight"), lambda x: x >= 0, "0 or more"),
+    (("warmup_start", "favoured_probability"), lambda x: 0 <= x <= 1, "between 0 and 1"),
+    (("dropout", "momentum", "beta2"), lambda x: 0 <= x < 1, "at least 0 and below 1"),
+)
+# sub-networks a step; in turn, the largest must never come after others of its step, for it teaches them
+_COUNTS: dict[str, tuple[Sequence[int], str]] = {
+    "random": (range(1, 1000), "1 or more"),
+    "sandwich": (range(2, 1000), "2 or more"),
+    "sandwich_in_turn": ((1, 2, 4), "1, 2 or 4"),
+    "largest": ((1,), "1"),
+}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "decay": ("cosine", "constant"),
     "optimizer": ("sgd", "adam", "adamw"),
     "optimizer_state": ("fresh", "carry"),
     "gradients": ("sum", "mean"),
-    "sampler": ("random", "sandwich", "sandwich_in_turn", "largest"),
+    "sampler": tuple(_COUNTS),
     "kernel_matrices": ("decay", "no_decay", "decay_to_identity", "frozen"),
     "sort_channels": ("none", "banded", "reference"),
     "start_from": ("best", "last"),
 }
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_weights(value: object) -> bool:
+    return value is None or (isinstance(value, tuple) and len(value) > 0 and all(map(_is_number, value)))
 
 
 @final
@@ -149,40 +176,35 @@ class Phase:
         def refuse(name: str, rule: str) -> None:
             raise UserError(f"{name} {getattr(self, name)!r} of phase {self.name!r}: must be {rule}.")
 
-        if not self.name or not self.name.replace("_", "").isalnum():
+        for name, kind in _TYPES.items():
+            if not isinstance(getattr(self, name), kind):
+                refuse(name, f"a {kind.__name__}")
+        if not self.name.replace("_", "").isalnum():
             refuse("name", "letters, digits and underscores")
-        for name in ("epochs", "warmup_epochs", "batch_size", "subnets_per_step", "validate_every"):
-            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int):
+        for name in _WHOLE:
+            if not is_whole(getattr(self, name)):
                 refuse(name, "a whole number")
-        for name in (*_POSITIVE, *_NOT_NEGATIVE, "warmup_start", "favoured_probability", "dropout", "beta2"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                refuse(name, "a number")
-        for name in _POSITIVE:
-            if not getattr(self, name) > 0:
-                refuse(name, "positive")
-        for name in _NOT_NEGATIVE:
-            if not getattr(self, name) >= 0:
-                refuse(name, "zero or more")
+        for names, holds, rule in _BOUNDS:
+            for name in names:
+                if not (_is_number(getattr(self, name)) and holds(getattr(self, name))):
+                    refuse(name, rule)
         for name, allowed in _CHOICES.items():
             check_choice(f"{name} of phase {self.name!r}", getattr(self, name), allowed)
-        for name in ("warmup_start", "favoured_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                refuse(name, "between 0 and 1")
-        for name in ("dropout", "momentum", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                refuse(name, "at least 0 and below 1")
         if self.epochs + self.warmup_epochs == 0:
             refuse("epochs", "at least 1 where there is no warm-up")
-        if self.sampler == "sandwich" and self.subnets_per_step < 2:
-            refuse("subnets_per_step", "at least 2 for the sandwich (the largest and the smallest)")
-        if self.sampler == "largest" and self.subnets_per_step != 1:
-            refuse("subnets_per_step", "1 where only the largest is trained")
-        if self.resolutions is not None and not set(self.resolutions) <= set(self.space.resolutions):
-            refuse("resolutions", f"among those of the space, {self.space.resolutions}")
-        if self.clip_gradient is not None and not self.clip_gradient > 0:
-            refuse("clip_gradient", "positive, or none")
-        if self.favoured_probability > 0 and self.favoured is None:
+        counts, words = _COUNTS[self.sampler]
+        if self.subnets_per_step not in counts:
+            refuse("subnets_per_step", f"{words} for the sampler {self.sampler!r}")
+        if self.resolutions is not None:
+            object.__setattr__(self, "resolutions", ordered("resolutions", self.resolutions))
+            if not self.resolutions or not set(self.resolutions) <= set(self.space.resolutions):
+                refuse("resolutions", f"among those of the space, {listed(self.space.resolutions)}")
+        if self.clip_gradient is not None and not (_is_number(self.clip_gradient) and self.clip_gradient > 0):
+            refuse("clip_gradient", "a positive number, or none")
+        if not _are_weights(self.exit_loss_weights):
+            refuse("exit_loss_weights", "a number for each exit, or none")
+        part = self.space if self.favoured is None and not self.favoured_probability else self.favoured
+        if part is None or not (part.largest() in self.space and part.smallest() in self.space):
             refuse("favoured", "a part of the space where favoured_probability is above 0")
 
     @property
@@ -296,7 +318,13 @@ def progressive_shrinking(
     names = {"kernel_sizes": "kernel", "depths": "depth", "expand_ratios": "expand", "resolutions": "resolution"}
     opened: dict[str, tuple] = {factor: getattr(space, factor)[-1:] for factor in order if getattr(space, factor)}
     first = Teacher(source="first")
-    phases = [_phase("full", rows["full"], space.restrict(**opened), "largest", Teacher(), subnets_per_step)]
+
+    def phase(name: str, row: Row, count: int | None, **further: Any) -> Phase:
+        count = row.subnets_per_step if count is None else count
+        numbers = {"learning_rate": row.learning_rate, "subnets_per_step": count}
+        return Phase(name, space.restrict(**opened), row.epochs, row.warmup_epochs, **numbers, **further)
+
+    phases = [phase("full", rows["full"], 1, sampler="largest")]
     for factor in opened:
         choices = getattr(space, factor)
         steps = [0] if factor == "kernel_sizes" and len(choices) > 1 else range(len(choices) - 2, -1, -1)
@@ -305,8 +333,8 @@ def progressive_shrinking(
             name = names[factor]
             row = rows.get(f"{name}_last", rows[name]) if lowest == 0 else rows[name]
             label = name if len(steps) == 1 else f"{name}_{number}"
-            phase = _phase(label, row, space.restrict(**opened), "random", first, subnets_per_step)
-            phases.append(replace(phase, sort_channels="banded" if factor == "expand_ratios" else "none"))
+            sorting = "banded" if factor == "expand_ratios" else "none"
+            phases.append(phase(label, row, subnets_per_step, teacher=first, sort_channels=sorting))
     return scale_epochs(phases, total_epochs)
 
 
@@ -345,27 +373,6 @@ SCHEDULES: dict[str, Callable[..., list[Phase]]] = {
     "sandwich": sandwich,
 }
 """Functions that make a schedule from a space."""
-
-
-def _phase(
-    name: str,
-    row: Row,
-    space: SearchSpace,
-    sampler: Literal["random", "largest"],
-    teacher: Teacher,
-    subnets: int | None,
-) -> Phase:
-    count = 1 if sampler == "largest" else subnets or row.subnets_per_step
-    return Phase(
-        name,
-        space,
-        row.epochs,
-        row.warmup_epochs,
-        learning_rate=row.learning_rate,
-        sampler=sampler,
-        subnets_per_step=count,
-        teacher=teacher,
-    )
 
 
 def scale_epochs(phases: Sequence[Phase], total_epochs: int | None) -> list[Phase]:

@@ -21,6 +21,7 @@ __all__ = [
     "PhasePlan",
     "activation_bytes",
     "expected_step_macs",
+    "expected_work",
     "plan_schedule",
     "steps_per_epoch",
     "student_macs",
@@ -66,6 +67,17 @@ def expected_step_macs(supernet: Supernet, phases: Sequence[Phase], index: int, 
         if phase.teacher.source != "in_place" or is_taught_in_place(phase, architectures):
             teachers += teacher_macs(supernet, phases, index, resolution)
     return students / draws, teachers / draws
+
+
+def expected_work(supernet: Supernet, phases: Sequence[Phase], images: int) -> list[float]:
+    """Expected multiply-adds of each phase for `images` training images; they tell the time left."""
+    return [
+        sum(expected_step_macs(supernet, phases, index))
+        * min(phase.batch_size, images)
+        * steps_per_epoch(images, phase)
+        * phase.total_epochs
+        for index, phase in enumerate(phases)
+    ]
 
 
 @final

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -23,8 +24,12 @@ __all__ = ["Records", "read_lines"]
 
 METRICS = "metrics.jsonl"
 SETTINGS = "run.json"
-# what may differ between a run and its continuation: it does not change what is computed
+SPLITS = "splits.csv"
+# what may differ between a run and its continuation: it does not change what is computed (the data's content counts,
+# not where it lies)
 FREE_OPTIONS = ("device", "max_minutes", "threads", "checkpoint_every")
+FREE = {f"{place}.{name}" for place in ("options", "settings.recipe.run") for name in FREE_OPTIONS}
+FREE |= {"settings.recipe.data.path"}
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -108,7 +113,9 @@ class Records:
         present = [path.name for path in self.folder.iterdir()] if self.folder.exists() else []
         if present and not resume:
             raise UserError(f"{self.folder} is not empty; choose another folder, or go on with its run by --resume.")
-        if resume and not present:
+        path = self.folder / SETTINGS
+        foreign = [name for name in present if not name.startswith(".") and name != SPLITS]
+        if resume and not path.is_file() and (foreign or not present):
             raise UserError(f"{self.folder} holds no run to resume.")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lock = (self.folder / ".lock").open("w")
@@ -116,18 +123,18 @@ class Records:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(f"{self.folder}: another process is training in this folder.") from error
-        path = self.folder / SETTINGS
-        if resume and path.is_file():
+        for draft in (self.folder / "checkpoints").glob(".*.part"):
+            draft.unlink()  # what a killed process was writing
+        if path.is_file():
             self._compare(json.loads(path.read_text()), json.loads(json.dumps(self.run)))
         else:
-            self.data.write_splits(self.folder / "splits.csv")
+            self.data.write_splits(self.folder / SPLITS)
             write_json(path, self.run | {"environment": environment()})
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         old, new = (_flat({k: v for k, v in r.items() if k != "environment"}) for r in (before, now))
-        ignored = {f"options.{name}" for name in FREE_OPTIONS}
         missing = object()
-        differing = [k for k in old | new if k not in ignored and old.get(k, missing) != new.get(k, missing)]
+        differing = [k for k in old | new if k not in FREE and old.get(k, missing) != new.get(k, missing)]
         if differing:
             shown = "; ".join(f"{k}: {old.get(k, 'absent')} before, {new.get(k, 'absent')} now" for k in differing[:5])
             more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
@@ -177,7 +184,7 @@ class Records:
             return
         line = {"phase": phase.name, "index": index, "epoch": epoch + 1, "step": step, **values}
         with open(self.folder / METRICS, "a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(_plain(line), allow_nan=False) + "\n")
         self._to_tensorboard(step, line)
         if self.progress.disable:
             self.say(
@@ -223,6 +230,13 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     for name, item in items:
         out |= _flat(item, f"{prefix}.{name}" if prefix else str(name))
     return out
+
+
+def _plain(value: Any) -> Any:
+    """`value` with null for every number that JSON does not have (a metric that the data do not determine)."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def describe_run(phases: list[Phase], options: Any, data: ImageData, network: Any, settings: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Teachers: networks that give soft targets and learn nothing."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import final
 
 import torch
@@ -12,7 +13,7 @@ from onceforall.supernets.supernet import Supernet
 from onceforall.training.distillation import combine_exits
 from onceforall.training.phases import Teacher
 
-__all__ = ["TeacherNetwork"]
+__all__ = ["TeacherNetwork", "as_teacher"]
 
 
 @final
@@ -53,3 +54,14 @@ class TeacherNetwork:
             self.statistics[resolution] = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
         for name, buffer in self.network.named_buffers():
             buffer.copy_(self.statistics[resolution][name])
+
+
+@contextmanager
+def as_teacher(supernet: Supernet) -> Iterator[None]:
+    """While the body runs, a supernet in training is asked as a teacher is: by batch, moving and dropping nothing."""
+    supernet.eval().use_batch_statistics(True)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        supernet.train().use_batch_statistics(False)

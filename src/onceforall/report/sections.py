@@ -1,0 +1,180 @@
+def about(run: Mapping[str, Any]) -> Section:
+    network, data, options = run["network"], run["data"], run["options"]
+    space = SearchSpace.from_dict(network["space"])
+    counts = data["counts"]
+    facts = [
+        ("Network", f"{network['class']} ({show_items(network['options'])})"),
+        ("Search space", f"{show_size(space.size())} different sub-networks; {_elastic(space, space.resolutions)}"),
+        ("Data", f"{data['name']}: {len(data['classes'])} classes, {data['channels']} channel(s)"),
+        ("Images", ", ".join(f"{count} {split}" for split, count in counts.items())),
+    ]
+    if "groups" in data:
+        facts.append(("Groups", ", ".join(f"{count} {split}" for split, count in data["groups"].items())))
+    facts += [(words(name), show_items(data[name])) for name in ("preparation", "augmentation") if name in data]
+    facts.append(("Options", show_items(options)))
+    per_class = data.get("counts_per_class", {})
+    rows = [[name, *((per_class[split].get(name, 0),) * 2 for split in per_class)] for name in data["classes"]]
+    tables = (
+        [Table(["class", *per_class], rows, "Images of each class", sortable=True, folded=True)] if per_class else []
+    )
+    recipe = [[name, show(value)] for name, value in _flat(run["settings"]).items()]
+    tables += [Table(["key", "value"], recipe, "The whole recipe", folded=True)] if recipe else []
+    return Section("What was trained", facts=facts, tables=tables)
+
+
+def schedule(run: Mapping[str, Any]) -> Section:
+    head = ["phase", "epochs", "learning rate", "batch", "elastic", "networks a step", "teacher", "optimiser"]
+    rows = []
+    for phase in run["phases"]:
+        space, source = SearchSpace.from_dict(phase["space"]), phase["teacher"]["source"]
+        warmup = f" + {phase['warmup_epochs']} warm-up" if phase["warmup_epochs"] else ""
+        factors = () if phase["sampler"] == "largest" else FACTORS
+        optimizer = f"{phase['optimizer'].upper()}, momentum {phase['momentum']:g}, decay {phase['weight_decay']:g}"
+        rows.append(
+            [
+                phase["name"],
+                (f"{phase['epochs']}{warmup}", phase["epochs"] + phase["warmup_epochs"]),
+                (f"{phase['learning_rate']:g}, {phase['decay']}", phase["learning_rate"]),
+                (phase["batch_size"], phase["batch_size"]),
+                _elastic(space, phase["resolutions"] or space.resolutions, factors),
+                (f"{phase['subnets_per_step']} ({phase['sampler']})", phase["subnets_per_step"]),
+                TEACHERS.get(source) or f"file {Path(source).name}",
+                optimizer,
+            ]
+        )
+    text = "Each phase starts from the weights of the one before it." if len(rows) > 1 else ""
+    return Section("Schedule", text, tables=[Table(head, rows)])
+
+
+def _elastic(space: SearchSpace, resolutions: Sequence[Any], factors: Sequence[str] = FACTORS) -> str:
+    """The factors of which there is more than one choice."""
+    choices = {name: getattr(space, name) for name in factors} | {"resolutions": resolutions}
+    open_ones = [f"{words(name)} {show_choices(values)}" for name, values in choices.items() if len(values) > 1]
+    return "; ".join(open_ones) or "nothing"
+
+
+def curves(lines: Sequence[Mapping[str, Any]]) -> Section:
+    if not lines:
+        return Section("Curves", notices=["No epoch is done yet."])
+    starts: dict[str, int] = {}  # phase -> step before its first
+    for before, line in zip([{"step": 0}, *lines], lines, strict=False):
+        starts.setdefault(line["phase"], before["step"])
+    steps, losses = [line["step"] for line in lines], [line["train_loss"] for line in lines]
+    figures = [_curve_figure([_curve("training", steps, losses, GREY)], "training loss", starts)]
+    validated = [line for line in lines if line.get("validation")]
+    names = list(next(iter(validated[0]["validation"].values()))) if validated else []
+    figures += [
+        _curve_figure(_validation_curves(validated, name), f"validation {words(name)}", starts, name in SHARES)
+        for name in dict.fromkeys([*names[:1], "log_loss"])
+        if name in names
+    ]
+    text = (
+        "Validated are the smallest and the largest sub-network of each phase and a few random ones, always the same, "
+        "each with its batch normalisation re-estimated on training images. With a teacher, the training loss includes "
+        "the distance to it. Dotted lines: a phase begins."
+    )
+    return Section("Curves", text, [] if validated else ["No validation was done yet."], figures=figures)
+
+
+def split_results(contents: Mapping[str, Any]) -> Section:
+    """A split's results: the table, quality against each cost, and details of the largest network."""
+    rows, metric = contents["rows"], contents["metric"]
+    first = ["name", metric, "macs", "params", "latency_ms"]
+    present = dict.fromkeys(name for row in rows for name in row if name not in UNLISTED)
+    columns = [name for name in first if name in present] + [name for name in present if name not in first]
+    head = [*map(words, columns), "front", "architecture"]
+    cells = [
+        [*(_result_cell(row, name) for name in columns), ("●", 1) if row["on_front"] else ("", 0), show_architecture(row)]
+        for row in rows
+    ]
+    facts = [(words(name), show_items(value)) for name, value in contents["facts"].items() if name != "environment"]
+    mean = contents["random"].get(metric)
+    if mean:
+        spread = "" if mean["low"] is None else f" (95 % interval {show_range(metric, mean['low'], mean['high'])})"
+        value = f"{show_number(metric, mean['mean'])}{spread} over {contents['random']['count']} networks"
+        facts.insert(0, (f"Mean {words(metric)} of random sub-networks", value))
+    figures = [
+        front_figure(rows, cost, metric, contents["higher_is_better"])
+        for cost in ("macs", "latency_ms")
+        if any(row.get(cost) is not None for row in rows)
+    ]
+    tables = [Table(head, cells, "Sub-networks (a click on a heading sorts them)", sortable=True)]
+    details = contents["details"]
+    for name in sorted(details, key=lambda name: name != "largest")[:1]:
+        figures.append(confusion_figure(name, details[name]["confusion_matrix"], contents["classes"]))
+        tables.append(_class_table(name, details[name]["per_class"]))
+    text = (
+        f"{len(rows)} sub-networks on {contents['images']} images of the {contents['split']} split. Intervals of "
+        "accuracy are Wilson's at 95 %, for independent images. On the front are those that no other one beats in "
+        f"{words(metric)} at the same or lower multiply-adds."
+    )
+    return Section(f"Results: {contents['split']}", text, facts=facts, figures=figures, tables=tables)
+
+
+def _result_cell(row: Mapping[str, Any], name: str) -> Any:
+    value = row.get(name)
+    if not isinstance(value, int | float | None):
+        return show(value)
+    if value is None:
+        return (MISSING, "")
+    if name in ("params", "macs", "weight_bytes"):
+        return (format_count(value), value)
+    interval = f" ({show_range(name, row['accuracy_low'], row['accuracy_high'])})" if name == "accuracy" else ""
+    return (f"{show_number(name, value)}{interval}", value)
+
+
+def _class_table(name: str, per_class: Sequence[Mapping[str, Any]]) -> Table:
+    columns = ("images", "sensitivity", "specificity", "auc")
+    rows = [[row["class"], *((show_number(column, row[column]), row[column]) for column in columns)] for row in per_class]
+    return Table(["class", *map(words, columns)], rows, f"Each class against all others: {name}", sortable=True)
+
+
+def costs(ledger: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> Section:
+    if not ledger:
+        return Section("What it cost", notices=["No phase is done yet."])
+    head = ["phase", "time", *PARTS, "steps", "images", "multiply-adds", "peak memory", "kept for backward", "energy"]
+    rows = []
+    for entry in ledger:
+        seconds = [entry["seconds"].get(part, 0.0) for part in PARTS]
+        counts = [(f"{entry[name]:,}", entry[name]) for name in ("steps", "samples")]
+        rest = [
+            (entry["macs"], ""),
+            (entry.get("peak_memory_bytes"), "B"),
+            (entry.get("activation_bytes"), "B"),
+            (entry.get("joules"), "J"),
+        ]
+        amounts = [_amount(value, unit) for value, unit in rest]
+        rows.append(
+            [entry["phase"], *((show_duration(value), value) for value in (sum(seconds), *seconds)), *counts, *amounts]
+        )
+    open_phases = len(run["phases"]) - len(ledger)
+    notices = [f"{open_phases} of {len(run['phases'])} phases are not done."] if open_phases > 0 else []
+    text = (
+        "Seconds of waiting, whatever for; multiply-adds of student and teacher, forward and backward. Memory is the "
+        "peak of the process until then; kept for backward is what one part of a batch keeps for its gradients."
+    )
+    return Section("What it cost", text, notices, figures=[cost_figure(ledger)], tables=[Table(head, rows)])
+
+
+def _amount(value: float | None, unit: str) -> tuple[str, Any]:
+    if value is None:
+        return (MISSING, "")
+    return (f"{value:.4g} J" if unit == "J" else f"{format_count(value)}{unit}", value)
+
+
+def machine(run: Mapping[str, Any]) -> Section:
+    known = run.get("environment", {}).items()
+    facts = [
+        (words(name), _amount(value, "B")[0] if name == "memory_bytes" else show(value)) for name, value in known
+    ]
+    return Section("Machine and software", facts=facts, notices=[] if facts else ["Not recorded."])
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted keys."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    out: dict[str, Any] = {}
+    for name, item in value.items():
+        out |= _flat(item, f"{prefix}.{name}" if prefix else str(name))
+    return out

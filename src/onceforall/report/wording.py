@@ -1,0 +1,74 @@
+def escaped(text: str, longest: int = 60) -> str:
+    """Text for a figure, shortened in the middle; plotly reads a few HTML tags, so it is escaped."""
+    text, half = str(text), longest // 2
+    short = text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
+    return html.escape(short, quote=False)
+
+
+def words(name: str) -> str:
+    known = {
+        "macs": "multiply-adds",
+        "params": "parameters",
+        "auc": "AUC",
+        "macro_f1": "macro F1",
+        "latency_ms": "latency (ms)",
+        "cpu": "processor",
+        "os": "operating system",
+        "gpus": "accelerators",
+        "memory_bytes": "memory",
+    }
+    return known.get(name, name.replace("_", " "))
+
+
+def show_number(name: str, value: Any) -> str:
+    if value is None:
+        return MISSING
+    return f"{100 * value:.2f} %" if name in SHARES else f"{value:.4g}"
+
+
+def show_range(name: str, low: float, high: float) -> str:
+    return f"{100 * low:.1f}–{100 * high:.1f}" if name in SHARES else f"{low:.4g}–{high:.4g}"
+
+
+def show_size(count: int) -> str:
+    if count < 10**6:
+        return f"{count:,}"
+    exponent = len(str(count)) - 1
+    power = str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{count // 10 ** (exponent - 2) / 100:.2g} × 10{power}"
+
+
+def show_duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
+
+
+def show_choices(values: Sequence[Any]) -> str:
+    return ", ".join(
+        "+".join(value) if isinstance(value, tuple) and value and isinstance(value[0], str) else show(value)
+        for value in values
+    )
+
+
+def show(value: Any) -> str:
+    """A JSON value for people."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: MISSING}[value]
+    if isinstance(value, list | tuple):
+        return ", ".join(map(show, value)) or MISSING
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def show_items(values: Any) -> str:
+    """A dictionary on one line, without what is not set."""
+    if not isinstance(values, Mapping):
+        return show(values)
+    return "; ".join(f"{words(name)} {show_items(value)}" for name, value in values.items() if value is not None)
+
+
+def show_architecture(row: Mapping[str, Any]) -> str:
+    return str(Architecture.from_dict(row["architecture"]))
+
+

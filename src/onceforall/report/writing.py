@@ -1,0 +1,76 @@
+def write_report(run_dir: str | Path) -> Path:
+    """Write `report.html` into a run directory, finished or not, and return its path. What is missing is said.
+
+    Raises `UserError` where the folder holds no run or a damaged file, and without plotly and jinja2 (extra `report`).
+    """
+    folder = Path(run_dir)
+    try:
+        import jinja2
+        from markupsafe import Markup
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise UserError(f"a report needs {error.name}: pip install 'onceforall[report]'.") from error
+    if not (folder / SETTINGS).is_file():
+        raise UserError(f"{folder} holds no run: {SETTINGS} is missing.")
+    run, lines, ledger = _read(folder / SETTINGS), read_lines(folder / METRICS), _read(folder / "ledger.json") or []
+    results = [read_results(folder, split) for split in SPLITS if (folder / RESULTS / f"{split}.json").is_file()]
+    missing = Section("Results", notices=["Nothing was evaluated yet: that is what onceforall evaluate does."])
+    sections = [about(run), schedule(run), curves(lines), *(map(split_results, results) if results else [missing])]
+    sections += [costs(ledger, run), machine(run)]
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    page = environment.from_string(PAGE).render(
+        title=_title(run),
+        status=_status(run, lines),
+        tiles=_tiles(results, ledger),
+        sections=sections,
+        figures=json_types([figure for section in sections for figure in section.figures]),
+        plotly=Markup(get_plotlyjs()),
+        nonce=secrets.token_urlsafe(16),
+    )
+    write_text(folder / REPORT, page)
+    return folder / REPORT
+
+
+def _read(path: Path) -> Any:
+    """The JSON of a file; None where there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged: {error}.") from error
+
+
+def _title(run: Mapping[str, Any]) -> str:
+    recipe = run["settings"].get("recipe") or {}
+    return f"{recipe.get('name') or run['network']['class']} on {run['data']['name']}"
+
+
+def _status(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
+    phases = run["phases"]
+    if not lines:
+        return f"Unfinished: no epoch of {len(phases)} phases is done."
+    index, epoch = lines[-1]["index"], lines[-1]["epoch"]
+    epochs = phases[index]["epochs"] + phases[index]["warmup_epochs"]
+    if index == len(phases) - 1 and epoch >= epochs:
+        return f"Finished: {len(phases)} phases, {len(lines)} epochs, {lines[-1]['step']} steps."
+    name = phases[index]["name"]
+    return f"Unfinished: epoch {epoch} of {epochs} in phase {index + 1} of {len(phases)} ({name}) is done."
+
+
+def _tiles(results: Sequence[Mapping[str, Any]], ledger: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """The few numbers one looks for first: what, how much, more about it."""
+    out = []
+    for contents in results[:1]:
+        metric, where = contents["metric"], f"{words(contents['metric'])}, {contents['split']}"
+        for row in contents["rows"]:
+            if row["name"] in ("largest", "smallest"):
+                cost = f"{format_count(row['macs'])} MACs, {format_count(row['params'])} parameters"
+                out.append((f"{row['name']}: {where}", show_number(metric, row[metric]), cost))
+        mean = contents["random"].get(metric)
+        if mean:
+            more = f"mean of {contents['random']['count']}, lowest {show_number(metric, mean['minimum'])}"
+            out.append((f"random: {where}", show_number(metric, mean["mean"]), more))
+    if ledger:
+        seconds = sum(sum(entry["seconds"].values()) for entry in ledger)
+        macs = sum(entry["macs"] for entry in ledger)
+        out.append(("training", show_duration(seconds), f"{format_count(macs)} multiply-adds"))
+    return out

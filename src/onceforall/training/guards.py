@@ -1,0 +1,71 @@
+"""What is refused before a run starts, and what is said where memory ends in it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from onceforall.data.images import ImageData
+from onceforall.errors import UserError
+from onceforall.supernets.supernet import Supernet
+from onceforall.training.options import RunOptions
+from onceforall.training.phases import Phase
+
+__all__ = ["check_run", "memory_guard"]
+
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+"""Parts of the messages by which torch, its processor allocator and NVIDIA's libraries say it."""
+
+
+def check_run(
+    supernet: Supernet, phases: Sequence[Phase], data: ImageData, options: RunOptions, processes: int
+) -> None:
+    """Raise `UserError` where a phase could not be trained, now and not when its turn comes."""
+    names = [phase.name for phase in phases]
+    if not phases:
+        raise UserError("the schedule has no phase.")
+    if len(set(names)) < len(names):
+        raise UserError(f"names of phases must differ, got {', '.join(names)}.")
+    if phases[0].teacher.source in ("first", "previous_phase"):
+        raise UserError(f"the first phase, {names[0]!r}, has no phase before it to take a teacher from.")
+    images = data.count("train")
+    if not images or not data.count("validation"):
+        raise UserError("training needs images in the splits 'train' and 'validation'.")
+    if supernet.options["num_classes"] != data.num_classes:
+        own = supernet.options["num_classes"]
+        raise UserError(f"the supernet has {own} classes and the data {data.num_classes}; build it for the data.")
+    parts = options.micro_batches
+    if parts % processes:
+        raise UserError(f"micro_batches {parts}: must be a multiple of the {processes} processes.")
+    for index, phase in enumerate(phases):
+        if not all(extreme in supernet.space for extreme in (phase.space.largest(), phase.space.smallest())):
+            raise UserError(f"phase {phase.name!r} trains architectures that the supernet does not have.")
+        batch = min(phase.batch_size, images)
+        if batch // parts < 2:
+            raise UserError(
+                f"micro_batches {parts}: cuts the {batch} images of a step of phase {phase.name!r} into parts of fewer "
+                f"than 2, too few for batch normalisation."
+            )
+        before = phases[max(0, index - 1)]
+        if phase.optimizer_state == "carry" and phase.optimizer != before.optimizer:
+            raise UserError(
+                f"optimizer_state 'carry' of phase {phase.name!r}: its optimizer {phase.optimizer!r} cannot go on "
+                f"with the state of {before.optimizer!r} in phase {before.name!r}."
+            )
+
+
+@contextmanager
+def memory_guard(phase: Phase, options: RunOptions, images: int) -> Iterator[None]:
+    """Turn the failure of an allocation in the body into one line that says which sizes to try."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        batch, parts = min(phase.batch_size, images), options.micro_batches
+        more = [2 * parts, 4 * parts] if batch // (4 * parts) >= 2 else [2 * parts] if batch // (2 * parts) >= 2 else []
+        advice = " or ".join(f"micro_batches={count} ({-(-batch // count)} images at a time)" for count in more)
+        smaller = f"batch_size={max(2, batch // 2)} with the learning rate halved"
+        raise UserError(
+            f"memory ended in phase {phase.name!r}, batch_size {phase.batch_size}, micro_batches {parts} "
+            f"({-(-batch // parts)} images at a time). Start anew with {advice or smaller}; onceforall plan proposes a "
+            f"number. What was saved is kept."
+        ) from error
