@@ -93,7 +93,7 @@ def test_inverted_residual(name, size):
 
 
 def test_unexpanded_block_ignores_a_ratio():
-    block = InvertedResidual(8, 8, BlockChoices((3,)))
+    block = randomised(InvertedResidual(8, 8, BlockChoices((3,))))
     assert block.hidden(4) == 8
     assert block.cost((5, 5), Block(3, 4)) == block.cost((5, 5), Block(3))
     x = noise(2, 8, 5, 5).float()

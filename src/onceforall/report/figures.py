@@ -1,3 +1,18 @@
+"""The figures of the page, as values that plotly.js draws: data, layout and a caption."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from onceforall.evaluation.pareto import pareto_front
+from onceforall.evaluation.results import format_count
+from onceforall.report.wording import SHARES, escaped, show_architecture, show_number, words
+from onceforall.training.ledger import PARTS
+
+BLUE, RED, GREY = "#0072B2", "#D55E00", "#8A8A8A"  # Okabe and Ito's palette, as in the other pictures
+PART_COLOURS = dict(zip(PARTS, (BLUE, "#56B4E9", "#009E73", "#E69F00", RED, "#CC79A7", GREY), strict=True))
+COUNTED_CLASSES = 12  # up to so many, a confusion matrix shows its counts
+
+
 def _figure(data: Sequence[Mapping[str, Any]], caption: str, height: int = 340, **layout: Any) -> dict[str, Any]:
     return {"data": list(data), "layout": {"height": height, **layout}, "caption": caption}
 
@@ -53,6 +68,17 @@ def _curve_figure(
     return _figure(curves, name.capitalize(), shapes=shapes, annotations=marks, **axes)
 
 
+def loss_figure(lines: Sequence[Mapping[str, Any]], starts: Mapping[str, int]) -> dict[str, Any]:
+    """Training loss of each epoch. `lines`: of metrics.jsonl; `starts`: phase -> step before its first."""
+    steps, losses = [line["step"] for line in lines], [line["train_loss"] for line in lines]
+    return _curve_figure([_curve("training", steps, losses, GREY)], "training loss", starts)
+
+
+def validation_figure(lines: Sequence[Mapping[str, Any]], metric: str, starts: Mapping[str, int]) -> dict[str, Any]:
+    """A metric of the validated sub-networks. `lines`: those of metrics.jsonl that hold a validation."""
+    return _curve_figure(_validation_curves(lines, metric), f"validation {words(metric)}", starts, metric in SHARES)
+
+
 def front_figure(rows: Sequence[Mapping[str, Any]], cost: str, metric: str, higher_is_better: bool) -> dict[str, Any]:
     """Quality against a cost; the architecture shows under the pointer."""
     rows = sorted((row for row in rows if row.get(cost) is not None and row[metric] is not None), key=lambda r: r[cost])
@@ -78,7 +104,12 @@ def front_figure(rows: Sequence[Mapping[str, Any]], cost: str, metric: str, high
 
 def _hover(row: Mapping[str, Any], metric: str) -> str:
     cost = f"{format_count(row['macs'])} MACs, {format_count(row['params'])} parameters"
-    lines = [row["name"], f"{words(metric)} {show_number(metric, row[metric])}", cost, *show_architecture(row).split(" | ")]
+    lines = [
+        row["name"],
+        f"{words(metric)} {show_number(metric, row[metric])}",
+        cost,
+        *show_architecture(row).split(" | "),
+    ]
     return "<br>".join(map(escaped, lines))
 
 

@@ -1,4 +1,39 @@
-def about(run: Mapping[str, Any]) -> Section:
+"""The sections of the page, made of what a run directory holds: to add one is to add a function here."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from onceforall.evaluation.results import format_count
+from onceforall.report.figures import confusion_figure, cost_figure, front_figure, loss_figure, validation_figure
+from onceforall.report.page import Section, Table
+from onceforall.report.wording import (
+    MISSING,
+    show,
+    show_architecture,
+    show_choices,
+    show_duration,
+    show_items,
+    show_number,
+    show_range,
+    show_size,
+    words,
+)
+from onceforall.search_space import SearchSpace
+from onceforall.training.ledger import PARTS
+
+UNLISTED = ("architecture", "accuracy_low", "accuracy_high", "on_front", "activations", "calibration_images", "digest")
+FACTORS = ("resolutions", "kernel_sizes", "depths", "expand_ratios", "widths", "heights", "paths")
+TEACHERS = {
+    "none": "none",
+    "first": "largest, as phase 1 left it",
+    "previous_phase": "largest of the phase before",
+    "in_place": "largest of the same step",
+}
+
+
+def about_section(run: Mapping[str, Any]) -> Section:
+    """Network, data and recipe, as run.json describes them."""
     network, data, options = run["network"], run["data"], run["options"]
     space = SearchSpace.from_dict(network["space"])
     counts = data["counts"]
@@ -22,7 +57,8 @@ def about(run: Mapping[str, Any]) -> Section:
     return Section("What was trained", facts=facts, tables=tables)
 
 
-def schedule(run: Mapping[str, Any]) -> Section:
+def schedule_section(run: Mapping[str, Any]) -> Section:
+    """The phases, a row each."""
     head = ["phase", "epochs", "learning rate", "batch", "elastic", "networks a step", "teacher", "optimiser"]
     rows = []
     for phase in run["phases"]:
@@ -53,20 +89,18 @@ def _elastic(space: SearchSpace, resolutions: Sequence[Any], factors: Sequence[s
     return "; ".join(open_ones) or "nothing"
 
 
-def curves(lines: Sequence[Mapping[str, Any]]) -> Section:
+def curves_section(lines: Sequence[Mapping[str, Any]]) -> Section:
+    """Losses and validations of metrics.jsonl over steps."""
     if not lines:
         return Section("Curves", notices=["No epoch is done yet."])
     starts: dict[str, int] = {}  # phase -> step before its first
     for before, line in zip([{"step": 0}, *lines], lines, strict=False):
         starts.setdefault(line["phase"], before["step"])
-    steps, losses = [line["step"] for line in lines], [line["train_loss"] for line in lines]
-    figures = [_curve_figure([_curve("training", steps, losses, GREY)], "training loss", starts)]
+    figures = [loss_figure(lines, starts)]
     validated = [line for line in lines if line.get("validation")]
     names = list(next(iter(validated[0]["validation"].values()))) if validated else []
     figures += [
-        _curve_figure(_validation_curves(validated, name), f"validation {words(name)}", starts, name in SHARES)
-        for name in dict.fromkeys([*names[:1], "log_loss"])
-        if name in names
+        validation_figure(validated, name, starts) for name in dict.fromkeys([*names[:1], "log_loss"]) if name in names
     ]
     text = (
         "Validated are the smallest and the largest sub-network of each phase and a few random ones, always the same, "
@@ -76,7 +110,7 @@ def curves(lines: Sequence[Mapping[str, Any]]) -> Section:
     return Section("Curves", text, [] if validated else ["No validation was done yet."], figures=figures)
 
 
-def split_results(contents: Mapping[str, Any]) -> Section:
+def results_section(contents: Mapping[str, Any]) -> Section:
     """A split's results: the table, quality against each cost, and details of the largest network."""
     rows, metric = contents["rows"], contents["metric"]
     first = ["name", metric, "macs", "params", "latency_ms"]
@@ -84,7 +118,11 @@ def split_results(contents: Mapping[str, Any]) -> Section:
     columns = [name for name in first if name in present] + [name for name in present if name not in first]
     head = [*map(words, columns), "front", "architecture"]
     cells = [
-        [*(_result_cell(row, name) for name in columns), ("●", 1) if row["on_front"] else ("", 0), show_architecture(row)]
+        [
+            *(_result_cell(row, name) for name in columns),
+            ("●", 1) if row["on_front"] else ("", 0),
+            show_architecture(row),
+        ]
         for row in rows
     ]
     facts = [(words(name), show_items(value)) for name, value in contents["facts"].items() if name != "environment"]
@@ -125,11 +163,14 @@ def _result_cell(row: Mapping[str, Any], name: str) -> Any:
 
 def _class_table(name: str, per_class: Sequence[Mapping[str, Any]]) -> Table:
     columns = ("images", "sensitivity", "specificity", "auc")
-    rows = [[row["class"], *((show_number(column, row[column]), row[column]) for column in columns)] for row in per_class]
+    rows = [
+        [row["class"], *((show_number(column, row[column]), row[column]) for column in columns)] for row in per_class
+    ]
     return Table(["class", *map(words, columns)], rows, f"Each class against all others: {name}", sortable=True)
 
 
-def costs(ledger: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> Section:
+def costs_section(ledger: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> Section:
+    """Time, work and memory of each phase that is done."""
     if not ledger:
         return Section("What it cost", notices=["No phase is done yet."])
     head = ["phase", "time", *PARTS, "steps", "images", "multiply-adds", "peak memory", "kept for backward", "energy"]
@@ -162,11 +203,10 @@ def _amount(value: float | None, unit: str) -> tuple[str, Any]:
     return (f"{value:.4g} J" if unit == "J" else f"{format_count(value)}{unit}", value)
 
 
-def machine(run: Mapping[str, Any]) -> Section:
+def machine_section(run: Mapping[str, Any]) -> Section:
+    """What the run was trained on and with."""
     known = run.get("environment", {}).items()
-    facts = [
-        (words(name), _amount(value, "B")[0] if name == "memory_bytes" else show(value)) for name, value in known
-    ]
+    facts = [(words(name), _amount(value, "B")[0] if name == "memory_bytes" else show(value)) for name, value in known]
     return Section("Machine and software", facts=facts, notices=[] if facts else ["Not recorded."])
 
 

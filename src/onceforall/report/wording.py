@@ -1,3 +1,15 @@
+"""Names, numbers and values of a run as words for people."""
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from onceforall.architecture import Architecture
+
+MISSING = "–"
+SHARES = ("accuracy", "sensitivity", "specificity")  # shown in percent
+
+
 def escaped(text: str, longest: int = 60) -> str:
     """Text for a figure, shortened in the middle; plotly reads a few HTML tags, so it is escaped."""
     text, half = str(text), longest // 2
@@ -6,6 +18,11 @@ def escaped(text: str, longest: int = 60) -> str:
 
 
 def words(name: str) -> str:
+    """A name of the files as one says it.
+
+    >>> words("macs"), words("batch_size")
+    ('multiply-adds', 'batch size')
+    """
     known = {
         "macs": "multiply-adds",
         "params": "parameters",
@@ -21,16 +38,27 @@ def words(name: str) -> str:
 
 
 def show_number(name: str, value: Any) -> str:
+    """The value of a metric or cost, in percent where it is a share.
+
+    >>> show_number("accuracy", 0.5), show_number("log_loss", 0.5)
+    ('50.00 %', '0.5')
+    """
     if value is None:
         return MISSING
     return f"{100 * value:.2f} %" if name in SHARES else f"{value:.4g}"
 
 
 def show_range(name: str, low: float, high: float) -> str:
+    """An interval, without the unit that the value before it has."""
     return f"{100 * low:.1f}–{100 * high:.1f}" if name in SHARES else f"{low:.4g}–{high:.4g}"
 
 
 def show_size(count: int) -> str:
+    """A count, from a million on as a power of ten.
+
+    >>> show_size(1234), show_size(10**19)
+    ('1,234', '1 × 10¹⁹')
+    """
     if count < 10**6:
         return f"{count:,}"
     exponent = len(str(count)) - 1
@@ -39,6 +67,11 @@ def show_size(count: int) -> str:
 
 
 def show_duration(seconds: float) -> str:
+    """Seconds in the two units that matter.
+
+    >>> show_duration(5), show_duration(600), show_duration(7320)
+    ('5.0 s', '10 min 0 s', '2 h 2 min')
+    """
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -46,6 +79,7 @@ def show_duration(seconds: float) -> str:
 
 
 def show_choices(values: Sequence[Any]) -> str:
+    """The values of an elastic factor; those of paths are tuples of names."""
     return ", ".join(
         "+".join(value) if isinstance(value, tuple) and value and isinstance(value[0], str) else show(value)
         for value in values
@@ -69,6 +103,5 @@ def show_items(values: Any) -> str:
 
 
 def show_architecture(row: Mapping[str, Any]) -> str:
+    """The architecture of a row of results."""
     return str(Architecture.from_dict(row["architecture"]))
-
-

@@ -1,32 +1,44 @@
+"""From a run directory to its page: what is read, and what stands at the head."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from onceforall.errors import UserError
+from onceforall.evaluation.results import RESULTS, format_count, read_results
+from onceforall.files import write_text
+from onceforall.report.page import Section, render_page
+from onceforall.report.sections import (
+    about_section,
+    costs_section,
+    curves_section,
+    machine_section,
+    results_section,
+    schedule_section,
+)
+from onceforall.report.wording import show_duration, show_number, words
+from onceforall.training.records import METRICS, SETTINGS, read_lines
+
+REPORT = "report.html"
+SPLITS = ("test", "validation", "train")
+
+
 def write_report(run_dir: str | Path) -> Path:
     """Write `report.html` into a run directory, finished or not, and return its path. What is missing is said.
 
     Raises `UserError` where the folder holds no run or a damaged file, and without plotly and jinja2 (extra `report`).
     """
     folder = Path(run_dir)
-    try:
-        import jinja2
-        from markupsafe import Markup
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise UserError(f"a report needs {error.name}: pip install 'onceforall[report]'.") from error
     if not (folder / SETTINGS).is_file():
         raise UserError(f"{folder} holds no run: {SETTINGS} is missing.")
     run, lines, ledger = _read(folder / SETTINGS), read_lines(folder / METRICS), _read(folder / "ledger.json") or []
     results = [read_results(folder, split) for split in SPLITS if (folder / RESULTS / f"{split}.json").is_file()]
     missing = Section("Results", notices=["Nothing was evaluated yet: that is what onceforall evaluate does."])
-    sections = [about(run), schedule(run), curves(lines), *(map(split_results, results) if results else [missing])]
-    sections += [costs(ledger, run), machine(run)]
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    page = environment.from_string(PAGE).render(
-        title=_title(run),
-        status=_status(run, lines),
-        tiles=_tiles(results, ledger),
-        sections=sections,
-        figures=json_types([figure for section in sections for figure in section.figures]),
-        plotly=Markup(get_plotlyjs()),
-        nonce=secrets.token_urlsafe(16),
-    )
+    sections = [about_section(run), schedule_section(run), curves_section(lines)]
+    sections += map(results_section, results) if results else [missing]
+    sections += [costs_section(ledger, run), machine_section(run)]
+    page = render_page(_title(run), _status(run, lines), _tiles(results, ledger), sections)
     write_text(folder / REPORT, page)
     return folder / REPORT
 

@@ -62,15 +62,15 @@ class Teacher:
 _TYPES = {"name": str, "space": SearchSpace, "nesterov": bool, "teacher": Teacher, "freeze": Freeze}
 _WHOLE = ("epochs", "warmup_epochs", "batch_size", "subnets_per_step", "validate_every")
 _BOUNDS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
-    (("learning_rate", "batch_size", "subnets_per_step", "validate_every"), lambda x: x > 0, "a positive number"),
+    (("learning_rate", "batch_size", "validate_every"), lambda x: x > 0, "a positive number"),
     (("epochs", "warmup_epochs", "weight_decay", "task_weight", "distillation_weight"), lambda x: x >= 0, "0 or more"),
     (("warmup_start", "favoured_probability"), lambda x: 0 <= x <= 1, "between 0 and 1"),
     (("dropout", "momentum", "beta2"), lambda x: 0 <= x < 1, "at least 0 and below 1"),
 )
 # sub-networks a step; in turn, the largest must never come after others of its step, for it teaches them
 _COUNTS: dict[str, tuple[Sequence[int], str]] = {
-    "random": (range(1, 1000), "1 or more"),
-    "sandwich": (range(2, 1000), "2 or more"),
+    "random": (range(1, 1 << 31), "1 or more"),
+    "sandwich": (range(2, 1 << 31), "2 or more"),
     "sandwich_in_turn": ((1, 2, 4), "1, 2 or 4"),
     "largest": ((1,), "1"),
 }
@@ -282,7 +282,6 @@ SMALL_ROWS: Mapping[str, Row] = {
 }
 """For a few thousand images and batches of 64; one sub-network a step."""
 
-
 ROWS: Mapping[str, Mapping[str, Row]] = {"small": SMALL_ROWS, "paper": PAPER_ROWS}
 """Tables by the name that a recipe gives."""
 
@@ -317,7 +316,6 @@ def progressive_shrinking(
     order = ["kernel_sizes", "depths", "expand_ratios"] + ["resolutions"] * (resolution == "descending")
     names = {"kernel_sizes": "kernel", "depths": "depth", "expand_ratios": "expand", "resolutions": "resolution"}
     opened: dict[str, tuple] = {factor: getattr(space, factor)[-1:] for factor in order if getattr(space, factor)}
-    first = Teacher(source="first")
 
     def phase(name: str, row: Row, count: int | None, **further: Any) -> Phase:
         count = row.subnets_per_step if count is None else count
@@ -334,7 +332,7 @@ def progressive_shrinking(
             row = rows.get(f"{name}_last", rows[name]) if lowest == 0 else rows[name]
             label = name if len(steps) == 1 else f"{name}_{number}"
             sorting = "banded" if factor == "expand_ratios" else "none"
-            phases.append(phase(label, row, subnets_per_step, teacher=first, sort_channels=sorting))
+            phases.append(phase(label, row, subnets_per_step, teacher=Teacher("first"), sort_channels=sorting))
     return scale_epochs(phases, total_epochs)
 
 

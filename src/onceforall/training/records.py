@@ -183,8 +183,11 @@ class Records:
         if not self.world.is_first:
             return
         line = {"phase": phase.name, "index": index, "epoch": epoch + 1, "step": step, **values}
-        with open(self.folder / METRICS, "a") as file:
-            file.write(json.dumps(_plain(line), allow_nan=False) + "\n")
+        try:
+            with open(self.folder / METRICS, "a") as file:
+                file.write(json.dumps(_plain(line), allow_nan=False) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {self.folder / METRICS}: {error.strerror}; go on with --resume.") from error
         self._to_tensorboard(step, line)
         if self.progress.disable:
             self.say(

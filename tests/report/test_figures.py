@@ -1,0 +1,54 @@
+import json
+import re
+
+import numpy as np
+
+from onceforall.report import write_report
+from onceforall.report.figures import COUNTED_CLASSES, confusion_figure
+from report_runs import PHASES, SPACE, Page
+
+
+def test_figures_hold_curves_phases_front_confusion_and_costs(run):
+    loss, accuracy, log_loss, front, confusion, costs = Page(write_report(run)).figures
+    assert loss["data"][0]["x"] == [10 * i for i in range(1, 9)]
+    assert loss["data"][0]["y"] == [2 / x for x in loss["data"][0]["x"]]
+    starts = np.cumsum([0, *(10 * phase.total_epochs for phase in PHASES[:-1])]).tolist()
+    assert [(mark["text"], mark["x"]) for mark in loss["layout"]["annotations"]] == [
+        (phase.name, start) for phase, start in zip(PHASES, starts, strict=True)
+    ]
+    assert [shape["x0"] for shape in loss["layout"]["shapes"]] == starts[1:]
+    assert [curve["name"] for curve in accuracy["data"]] == ["random", "largest", "smallest"]
+    assert [len(curve["x"]) for curve in accuracy["data"]] == [4, 5, 4]
+    assert "log loss" in log_loss["caption"]
+    off, on = front["data"]
+    assert sorted(off["x"] + on["x"]) == [10**6, 2 * 10**6, 3 * 10**6]
+    assert any(str(SPACE.largest()).split(" | ")[1] in text for text in on["text"] + off["text"])
+    matrix = json.loads((run / "results/test.json").read_text())["details"]["largest"]["confusion_matrix"]
+    assert confusion["data"][0]["text"] == matrix
+    np.testing.assert_allclose(np.sum(confusion["data"][0]["z"], axis=1), 1)
+    assert [bar["name"] for bar in costs["data"]][:2] == ["student", "teacher"]
+    assert costs["data"][1]["x"] == [30.0] * 5  # seconds, for no phase takes more than two minutes
+    assert costs["data"][0]["y"] == [phase.name for phase in PHASES]
+
+
+def test_numbers_that_are_none_do_not_break_it(run):
+    contents = json.loads((run / "results/test.json").read_text())
+    contents["rows"][1] |= {"auc": None, "accuracy": None, "accuracy_low": None, "accuracy_high": None}
+    contents["rows"][0]["latency_ms"] = 1.5
+    (run / "results/test.json").write_text(json.dumps(contents))
+    text = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(re.sub(r'"log_loss": [\d.]+', '"log_loss": NaN', text))
+    figures = Page(write_report(run)).figures
+    assert figures[2]["data"][0]["y"][0] is None
+    assert len([figure for figure in figures if "latency" in figure["caption"]]) == 1
+
+
+def test_confusion_matrix_shows_counts_while_they_fit():
+    for classes in (COUNTED_CLASSES, COUNTED_CLASSES + 1):
+        (heat,) = confusion_figure("largest", np.eye(classes, dtype=int).tolist(), list(map(str, range(classes))))[
+            "data"
+        ]
+        assert ("texttemplate" in heat) == (classes == COUNTED_CLASSES)
+    (heat,) = confusion_figure("largest", [[0, 0], [1, 3]], ["cat", "dog"])["data"]
+    assert heat["z"] == [[0, 0], [0.25, 0.75]], "a class without images has no shares"
+    assert heat["customdata"][1][0] == "dog taken for cat"
