@@ -33,14 +33,12 @@ def test_it_trains_by_progressive_shrinking(example, tmp_path, capsys):
 
 def test_it_exports(example, tmp_path):
     pytest.importorskip("onnxruntime")
-    from onceforall.export import export_onnx
+    from onceforall.exporting import export
 
     net = example.build()
     architecture = net.space.smallest()
     small = net.subnet(architecture).eval()
     images = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     names = [str(i) for i in range(10)]
-    report = export_onnx(
-        small, tmp_path / "own.onnx", resolution=16, images=images, classes=names, preparation={}, facts={}
-    )
+    report = export(small, tmp_path / "own.onnx", images=images, classes=names, preparation={}, facts={})
     assert report.path.is_file() and report.max_difference < 1e-3

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from onceforall.evaluation.latency import measure_latency as measure_latency
     from onceforall.evaluation.tasks import Task as Task
     from onceforall.evaluation.tasks import classification as classification
-    from onceforall.export import export_onnx as export_onnx
+    from onceforall.exporting import export as export
     from onceforall.recipes import Recipe as Recipe
     from onceforall.search_space import SearchSpace as SearchSpace
     from onceforall.supernets.registry import create_supernet as create_supernet
@@ -51,7 +51,7 @@ _HOMES = {
     "evaluation.evaluate": ("Evaluation", "calibrated_subnet", "evaluate"),
     "evaluation.latency": ("measure_latency",),
     "evaluation.tasks": ("Task", "classification"),
-    "export": ("export_onnx",),
+    "exporting": ("export",),
     "recipes": ("Recipe",),
     "search_space": ("SearchSpace",),
     "supernets.registry": ("create_supernet", "list_supernets"),

@@ -16,7 +16,7 @@ from onceforall.errors import UserError
 
 if TYPE_CHECKING:
     from onceforall.evaluation.evaluate import Evaluation
-    from onceforall.export import ExportReport
+    from onceforall.exporting import ExportReport
     from onceforall.recipes import Recipe
     from onceforall.runs import Run
 

@@ -18,7 +18,7 @@ from onceforall.evaluation.evaluate import Evaluation, calibrated_subnet, evalua
 from onceforall.evaluation.latency import measure_latency
 from onceforall.evaluation.results import best_architecture, read_results, write_results
 from onceforall.evaluation.tasks import Task
-from onceforall.export import ExportReport, export_onnx
+from onceforall.exporting import ExportReport, export
 from onceforall.recipes import Recipe, build_data, build_task, recipe_from_dict
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Supernet
@@ -216,7 +216,7 @@ def find_architecture(
 
 
 def export_run(run: Run, architecture: Architecture, path: Path, *, force: bool = False) -> ExportReport:
-    """Extract, calibrate, export to ONNX and verify on held-out images; see `export_onnx`."""
+    """Extract, calibrate, export to ONNX and verify on held-out images; see `export`."""
     settings = run.recipe.run
     net = calibrated_subnet(
         run.supernet,
@@ -229,10 +229,9 @@ def export_run(run: Run, architecture: Architecture, path: Path, *, force: bool 
     split = "test" if run.data.count("test") else "validation"
     [(images, _)] = list(run.data.batches(split, architecture.resolution, VERIFY_IMAGES, indices=_first(run, split)))
     facts = {"recipe": run.recipe.name, "phase": run.phase, "calibration_images": settings.calibration_images}
-    return export_onnx(
+    return export(
         net,
         path,
-        resolution=architecture.resolution,
         images=images,
         classes=run.data.classes,
         preparation=run.data.preparation.to_dict(),

@@ -73,8 +73,7 @@ def test_calibration_matters_and_is_counted(data, net):
     small = net.space.smallest()
     train = data.count("train")
     without, with_all = (
-        evaluate(net, [small], TASK, data, calibration_images=count, keep_probabilities=True)[0]
-        for count in (0, 10_000)
+        evaluate(net, [small], TASK, data, calibration_images=n, keep_probabilities=True)[0] for n in (0, 10_000)
     )
     assert (without.calibration_images, with_all.calibration_images) == (0, train)
     assert np.abs(without.probabilities - with_all.probabilities).max() > 1e-2
@@ -159,11 +158,10 @@ def test_wrong_arguments(data, net):
         calibrated_subnet(net, small[0], data, images=0)
     with pytest.raises(UserError, match="calibration rule 'mean'"):
         evaluate(net, small, TASK, data, calibration_rule="mean")
-    wide = create_supernet(
-        "ofa_mbv3", num_classes=3, in_channels=1, width_mult=0.35, resolutions=((16, 20),), depths=(1,)
-    )
+    options = {"num_classes": 3, "in_channels": 1, "width_mult": 0.35, "depths": (1,)}
+    wide = create_supernet("ofa_mbv3", **options, resolutions=((16, 20),))
     with pytest.raises(UserError, match=r"resolution \(16, 20\): images are prepared as squares"):
         evaluate(wide, [wide.space.largest()], TASK, data)
-    other = create_supernet("ofa_mbv3", num_classes=3, in_channels=1, width_mult=0.35, resolutions=(32,), depths=(1,))
+    other = create_supernet("ofa_mbv3", **options, resolutions=(32,))
     with pytest.raises(UserError, match="resolution 32, allowed 16, 20"):
         evaluate(net, [other.space.largest()], TASK, data)

@@ -67,14 +67,8 @@ def volumes(**changes_of_space: object) -> VolumeNet:
 
 
 def flat() -> VolumeNet:
-    space = SearchSpace.build(
-        1,
-        resolutions=(9, 10),
-        depths=(1, 2),
-        kernel_sizes=(3, 5),
-        expand_ratios=(1, 2),
-        stem=BlockChoices((3,), (1, 2)),
-    )
+    factors = {"resolutions": (9, 10), "depths": (1, 2), "kernel_sizes": (3, 5), "expand_ratios": (1, 2)}
+    space = SearchSpace.build(1, **factors, stem=BlockChoices((3,), (1, 2)))
     return VolumeNet(space, spatial_dims=2).initialise()
 
 
@@ -126,9 +120,8 @@ def test_type_and_mode_are_kept(dtype):
 
 def test_parameters_of_a_frozen_network_can_be_trained():
     net = volumes().requires_grad_(False)
-    assert all(
-        parameter.requires_grad and parameter.is_leaf for parameter in net.subnet(net.space.largest()).parameters()
-    )
+    subnet = net.subnet(net.space.largest())
+    assert all(parameter.requires_grad and parameter.is_leaf for parameter in subnet.parameters())
 
 
 def test_a_subnet_learns_by_itself():
@@ -215,6 +208,13 @@ def test_initialise_forgets_all():
     assert not changes(net, snapshot(volumes()))
     double = randomised(volumes()).double().initialise().state_dict()
     assert all(distance(double[name].float(), tensor) < 1e-6 for name, tensor in net.state_dict().items())
+
+
+def test_tensors_outside_elastic_layers_are_refused():
+    net = volumes()
+    net.extra = nn.Linear(2, 2)
+    with pytest.raises(UserError, match=r"VolumeNet holds 'extra.weight' outside its elastic layers"):
+        net.initialise()
 
 
 def test_set_dropout():

@@ -52,7 +52,8 @@ class Supernet(nn.Module, ABC):
 
     A network of this kind builds its modules in `__init__` from `space` and `options`, and says in `run` and
     `measure` which of them an architecture uses. Extraction needs nothing more: the sub-network is the same class
-    built for the smaller space, and every elastic layer asks its namesake for the tensors it owns.
+    built for the smaller space, and every elastic layer asks its namesake for the tensors it owns. All tensors are
+    therefore held by elastic layers; they have no values until `initialise` or `load_state_dict` was called.
 
     Args:
         space: the architectures that it can run.
@@ -140,7 +141,17 @@ class Supernet(nn.Module, ABC):
                 module.batch_statistics = enabled
 
     def initialise(self, seed: int = 0) -> Self:
-        """Set all parameters anew; a layer's values depend on the seed and its name only."""
+        """Set all parameters anew; a layer's values depend on the seed and its name only.
+
+        Raises `UserError` where the network holds a tensor outside its elastic layers.
+        """
+        elastic = tuple(f"{name}." for name, _ in self.elastic_layers())
+        for name in self.state_dict():
+            if not name.startswith(elastic):
+                raise UserError(
+                    f"{type(self).__name__} holds {name!r} outside its elastic layers; a network that sub-networks are "
+                    "extracted from is made of ElasticConv, ElasticLinear and ElasticBatchNorm."
+                )
         for name, layer in self.elastic_layers():
             key = random.Random(f"{seed}:{name}").getrandbits(63)
             layer.reset(torch.Generator().manual_seed(key))

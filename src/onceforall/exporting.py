@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from onceforall.architecture import Architecture, Resolution
-from onceforall.errors import UserError
+from onceforall.errors import UserError, check_choice
 from onceforall.evaluation.results import json_types
 from onceforall.files import write_atomically
 from onceforall.search_space import SearchSpace
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
-__all__ = ["LEFTOVERS", "ExportReport", "export_onnx", "read_onnx_info"]
+__all__ = ["LEFTOVERS", "ExportReport", "export", "read_onnx_info"]
 
 FORMAT = "onceforall-onnx-1"
 INPUT = "images"
@@ -79,11 +79,11 @@ class ExportReport:
         return {name: count for name, count in self.nodes.items() if name in LEFTOVERS}
 
 
-def export_onnx(
+def export(
     net: Supernet,
     path: Path,
     *,
-    resolution: Resolution,
+    format: str = "onnx",
     images: np.ndarray | Tensor,
     classes: Sequence[str],
     preparation: Mapping[str, Any],
@@ -96,7 +96,7 @@ def export_onnx(
     Args:
         net: a calibrated sub-network in evaluation mode; it is not changed.
         path: of the file. It is written whole or not at all.
-        resolution: of the images; the file takes no other one.
+        format: "onnx".
         images: (N, channels, ...) real, prepared images that training never saw; 100 are plenty. No image
             gets into the file, they are compared only.
         classes: names of the outputs.
@@ -111,7 +111,8 @@ def export_onnx(
     """
     _require("onnx", "onnxscript", "onnxruntime")
     copy, architecture = _plain_copy(net)
-    inputs = _checked_images(images, (net.options["in_channels"], *_sizes(net, resolution)))
+    check_choice("format", format, ("onnx",))
+    inputs = _checked_images(images, (net.options["in_channels"], *_sizes(net, net.space.resolutions[-1])))
     expected = _run_torch(copy, inputs)
     if expected[0].shape[1] != len(classes):
         raise UserError(f"{len(classes)} names of classes for a network with {expected[0].shape[1]} outputs.")

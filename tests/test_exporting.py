@@ -16,9 +16,9 @@ import onnxruntime
 import pytest
 import torch
 
-from onceforall import export
+from onceforall import exporting
 from onceforall.errors import UserError
-from onceforall.export import export_onnx, read_onnx_info
+from onceforall.exporting import export, read_onnx_info
 from onceforall.layers.elastic import ElasticBatchNorm
 from onceforall.search_space import SearchSpace
 from onceforall.supernets import create_supernet
@@ -62,8 +62,8 @@ def architectures(supernet):
 
 
 def export_to(path, net, **changes):
-    about = {"resolution": RESOLUTION, "images": IMAGES, "classes": CLASSES, "preparation": PREPARATION}
-    return export_onnx(net, path, **{**about, "facts": {"accuracy": 0.9}, **changes})
+    about = {"images": IMAGES, "classes": CLASSES, "preparation": PREPARATION}
+    return export(net, path, **{**about, "facts": {"accuracy": 0.9}, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -137,13 +137,13 @@ def test_file_says_what_it_needs(exported):
 
 def test_file_says_nothing_else(exported):
     data = exported[0][1].path.read_bytes()
-    for word in (b".py", b"stack_trace", str(sys.prefix).encode(), str(export.__file__).encode()):
+    for word in (b".py", b"stack_trace", str(sys.prefix).encode(), str(exporting.__file__).encode()):
         assert word not in data
     assert IMAGES[0, 0, 0, :8].tobytes() not in data
 
 
 def test_network_and_settings_are_left_as_they_were(supernet, tmp_path, capfd):
-    net = supernet.subnet(supernet.space.smallest()).to(torch.float64).to(memory_format=torch.channels_last)
+    net = supernet.subnet(replace(supernet.space.smallest(), resolution=RESOLUTION)).to(torch.float64).to(memory_format=torch.channels_last)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     level = logging.getLogger("torch.onnx").level
     report = export_to(
@@ -176,10 +176,10 @@ def test_every_exit_answers(tmp_path):
 
 @pytest.fixture
 def ready_model(monkeypatch, exported):
-    """`export_onnx` without the seconds of tracing: it gets the graph of a file made before."""
+    """`export` without the seconds of tracing: it gets the graph of a file made before."""
     model = onnx.load(exported[0][1].path)
     model.ClearField("metadata_props")
-    monkeypatch.setattr(export, "_to_onnx", lambda *_: model)
+    monkeypatch.setattr(exporting, "_to_onnx", lambda *_: model)
     return model
 
 
@@ -216,8 +216,8 @@ def test_changed_weights_are_rejected(supernet, exported, ready_model, tmp_path)
 def test_wrong_answers_of_the_session_are_rejected(
     supernet, exported, ready_model, tmp_path, monkeypatch, change, passes
 ):
-    run = export._run_onnx
-    monkeypatch.setattr(export, "_run_onnx", lambda *a: [[change(logits) for logits in outs] for outs in run(*a)])
+    run = exporting._run_onnx
+    monkeypatch.setattr(exporting, "_run_onnx", lambda *a: [[change(logits) for logits in outs] for outs in run(*a)])
     net, path = supernet.subnet(exported[0][0]), tmp_path / "net.onnx"
     if passes:
         assert export_to(path, net).path.is_file()
@@ -231,24 +231,24 @@ def test_wrong_answers_of_the_session_are_rejected(
 def test_a_network_that_amplifies_rounding_is_told_from_a_wrong_file(
     supernet, exported, ready_model, tmp_path, monkeypatch, rounding, advice
 ):
-    run_torch, run_onnx = export._run_torch, export._run_onnx
+    run_torch, run_onnx = exporting._run_torch, exporting._run_onnx
 
     def imprecise(net, images):
         factor = rounding if images.dtype == torch.float64 else 1
         return [factor * logits for logits in run_torch(net, images)]
 
-    monkeypatch.setattr(export, "_run_torch", imprecise)
-    monkeypatch.setattr(export, "_run_onnx", lambda *a: [[1.1 * logits for logits in outs] for outs in run_onnx(*a)])
+    monkeypatch.setattr(exporting, "_run_torch", imprecise)
+    monkeypatch.setattr(exporting, "_run_onnx", lambda *a: [[1.1 * logits for logits in outs] for outs in run_onnx(*a)])
     with pytest.raises(UserError, match=f"differ by 0.1 of the largest.*{advice}"):
         export_to(tmp_path / "net.onnx", supernet.subnet(exported[0][0]))
 
 
 def test_a_tie_may_change_places_but_no_clear_class():
     expected = [np.array([[1.0, 0.5], [1.0, 1.0 - 1e-6]])]
-    assert export._compare(expected, [[expected[0][:, ::-1]]])[2:] == (0.0, 0.5)
+    assert exporting._compare(expected, [[expected[0][:, ::-1]]])[2:] == (0.0, 0.5)
     swapped = expected[0].copy()
     swapped[1] = swapped[1, ::-1]
-    difference, scale, agreement, clear = export._compare(expected, [[swapped]])
+    difference, scale, agreement, clear = exporting._compare(expected, [[swapped]])
     assert (scale, agreement, clear) == (1.0, 0.5, 1.0)
     assert difference == pytest.approx(1e-6)
 
@@ -259,14 +259,14 @@ def test_a_tie_may_change_places_but_no_clear_class():
         ({"images": IMAGES[:, :, :16]}, r"images of shape \(40, 1, 16, 32\).*\(1, 32, 32\)"),
         ({"images": IMAGES[:0]}, "give at least one"),
         ({"images": IMAGES * np.inf}, "not finite"),
-        ({"resolution": 24}, r"\(1, 24, 24\)"),
+        ({"format": "tflite"}, "is not one of: 'onnx'"),
         ({"classes": CLASSES[:9]}, "9 names of classes for a network with 10 outputs"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:invalid value encountered")
 def test_what_does_not_fit_together_is_refused(supernet, tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
-        export_to(tmp_path / "net.onnx", supernet.subnet(supernet.space.smallest()), **changes)
+        export_to(tmp_path / "net.onnx", supernet.subnet(replace(supernet.space.smallest(), resolution=RESOLUTION)), **changes)
     assert not any(tmp_path.iterdir())
 
 
@@ -274,14 +274,14 @@ def test_only_a_subnetwork_in_evaluation_mode_is_exported(supernet, tmp_path):
     with pytest.raises(UserError, match=r"supernet\.subnet"):
         export_to(tmp_path / "net.onnx", supernet)
     with pytest.raises(UserError, match="training mode"):
-        export_to(tmp_path / "net.onnx", supernet.subnet(supernet.space.smallest()).train())
+        export_to(tmp_path / "net.onnx", supernet.subnet(replace(supernet.space.smallest(), resolution=RESOLUTION)).train())
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
 def test_missing_packages_are_named(supernet, exported, tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=re.escape(f"{package}: pip install 'onceforall[export]'")):
-        export_to(tmp_path / "net.onnx", supernet.subnet(supernet.space.smallest()))
+        export_to(tmp_path / "net.onnx", supernet.subnet(replace(supernet.space.smallest(), resolution=RESOLUTION)))
     if package != "onnxruntime":  # a device that predicts has nothing else
         assert read_onnx_info(exported[0][1].path)["classes"] == CLASSES
 

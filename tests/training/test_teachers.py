@@ -1,0 +1,135 @@
+"""Teachers: batch statistics, calibrated statistics, native resolution, several exits."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from onceforall.errors import UserError
+from onceforall.evaluation.calibration import calibrate
+from onceforall.layers.elastic import ElasticBatchNorm
+from onceforall.training.phases import Teacher
+from onceforall.training.teachers import TeacherNetwork, as_teacher
+from tiny_runs import small_supernet
+
+
+def images(size=24, count=8, seed=0):
+    return torch.randn(count, 1, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def uneven(supernet):
+    """Running statistics far from those of any batch."""
+    for module in supernet.modules():
+        if isinstance(module, ElasticBatchNorm):
+            module.running_mean.fill_(3.0)
+            module.running_var.fill_(9.0)
+    return supernet
+
+
+def largest_of(supernet):
+    return supernet.subnet(supernet.space.largest())
+
+
+def state_of(net):
+    return {name: tensor.clone() for name, tensor in net.state_dict().items()}
+
+
+def same_state(net, before):
+    return all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def in_training_without_dropout(net, x):
+    """The answer of an ordinary network in training mode: batch statistics."""
+    net = net.train()
+    net.set_dropout(0.0)
+    return net(x)
+
+
+def no_images(_):
+    raise AssertionError("no calibration was asked for")
+
+
+def test_by_batch_it_answers_as_in_training_and_moves_nothing():
+    supernet = uneven(small_supernet())
+    supernet.set_dropout(0.5)
+    expected = in_training_without_dropout(largest_of(supernet), images()).detach()
+    network, before = largest_of(supernet), state_of(supernet)
+    teacher = TeacherNetwork(network, Teacher("first", batchnorm="batch"), no_images)
+    own = state_of(network)
+    answers = [teacher.soft_targets(images(), 24) for _ in range(2)]
+    assert torch.equal(answers[0], answers[1]), "dropout is on"
+    torch.testing.assert_close(answers[0], expected)
+    assert not torch.allclose(answers[0], network.eval()(images()[:4].repeat(2, 1, 1, 1)))  # the batch matters
+    assert same_state(network, own) and same_state(supernet, before)
+    assert not answers[0].requires_grad and not any(p.requires_grad for p in network.parameters())
+    assert all(p.requires_grad for p in supernet.parameters())
+
+
+def test_calibrated_it_keeps_statistics_for_each_resolution():
+    network = uneven(largest_of(small_supernet()))
+    asked = []
+
+    def calibration(resolution):
+        asked.append(resolution)
+        return [images(resolution, 16, seed=resolution)]
+
+    expected = {}
+    for size in (16, 24):
+        twin = uneven(largest_of(small_supernet()))
+        expected[size] = calibrate(twin, [images(size, 16, seed=size)]).eval()(images(size))
+    teacher = TeacherNetwork(network, Teacher("first", batchnorm="calibrated"), calibration)
+    for size in (24, 16, 24, 16):
+        torch.testing.assert_close(teacher.soft_targets(images(size), size), expected[size].detach())
+    assert asked == [24, 16], "statistics are estimated once for each resolution"
+    alone = teacher.soft_targets(images()[:1], 24)  # eval mode: an image's answer does not depend on the others
+    torch.testing.assert_close(alone, teacher.soft_targets(images(), 24)[:1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("wanted", "at_16", "at_24"), [("student", 16, 24), ("native", 24, 24)])
+def test_which_resolution_it_wants(wanted, at_16, at_24):
+    teacher = TeacherNetwork(largest_of(small_supernet()), Teacher("first", input=wanted), no_images)
+    assert (teacher.resolution(16), teacher.resolution(24)) == (at_16, at_24)
+
+
+def test_exits_are_summed_with_the_weights_of_the_teacher():
+    class Exits(nn.Module):
+        space = small_supernet().space
+
+        def use_batch_statistics(self, enabled):
+            assert enabled
+
+        def forward(self, x):
+            return x.mean((2, 3)), 3 * x.amax((2, 3))
+
+    x = images()
+    mean, most = x.mean((2, 3)), 3 * x.amax((2, 3))
+    weighted = TeacherNetwork(Exits(), Teacher("first", exit_weights=(0.25, 0.75)), no_images)
+    torch.testing.assert_close(weighted.soft_targets(x, 24), 0.25 * mean + 0.75 * most)
+    torch.testing.assert_close(
+        TeacherNetwork(Exits(), Teacher("first"), no_images).soft_targets(x, 24), (mean + most) / 2
+    )
+    with pytest.raises(UserError, match="2 exits"):
+        TeacherNetwork(Exits(), Teacher("first", exit_weights=(1.0,)), no_images).soft_targets(x, 24)
+
+
+def test_a_supernet_in_training_can_be_asked():
+    supernet = uneven(small_supernet()).train()
+    supernet.set_dropout(0.5)
+    architecture = replace(supernet.space.largest(), resolution=16)
+    expected = in_training_without_dropout(supernet.subnet(architecture), images(16)).detach()
+    before = state_of(supernet)
+    torch.manual_seed(0)
+    generator = torch.get_rng_state()
+    with as_teacher(supernet):
+        answer = supernet(images(16), architecture)
+    torch.testing.assert_close(answer, expected)
+    assert torch.equal(torch.get_rng_state(), generator), "something was drawn from the global generator"
+    assert same_state(supernet, before) and not answer.requires_grad
+    with pytest.raises(ZeroDivisionError), as_teacher(supernet):
+        raise ZeroDivisionError
+    assert all(module.training for module in supernet.modules())
+    supernet(images(16), architecture)
+    assert not same_state(supernet, before), "running statistics move again"
+    assert F.dropout(torch.ones(9), 0.5).min() == 0
