@@ -64,8 +64,9 @@ def interleaved(
     also while other programs run.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
+    order = [*calls.items()]
     for number in range(-warmup, rounds):
-        for name, call in calls.items():
+        for name, call in (*order[number % len(order) :], *order[: number % len(order)]):
             start = clock()
             call()
             if number >= 0:

@@ -61,6 +61,10 @@ def architectures(supernet):
     return [replace(supernet.space.sample(rng), resolution=RESOLUTION) for _ in range(3)]
 
 
+def smallest(supernet):
+    return supernet.subnet(replace(supernet.space.smallest(), resolution=RESOLUTION))
+
+
 def export_to(path, net, **changes):
     about = {"images": IMAGES, "classes": CLASSES, "preparation": PREPARATION}
     return export(net, path, **{**about, "facts": {"accuracy": 0.9}, **changes})
@@ -143,7 +147,7 @@ def test_file_says_nothing_else(exported):
 
 
 def test_network_and_settings_are_left_as_they_were(supernet, tmp_path, capfd):
-    net = supernet.subnet(replace(supernet.space.smallest(), resolution=RESOLUTION)).to(torch.float64).to(memory_format=torch.channels_last)
+    net = smallest(supernet).to(torch.float64).to(memory_format=torch.channels_last)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     level = logging.getLogger("torch.onnx").level
     report = export_to(
@@ -266,7 +270,7 @@ def test_a_tie_may_change_places_but_no_clear_class():
 @pytest.mark.filterwarnings("ignore:invalid value encountered")
 def test_what_does_not_fit_together_is_refused(supernet, tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
-        export_to(tmp_path / "net.onnx", supernet.subnet(replace(supernet.space.smallest(), resolution=RESOLUTION)), **changes)
+        export_to(tmp_path / "net.onnx", smallest(supernet), **changes)
     assert not any(tmp_path.iterdir())
 
 
@@ -274,14 +278,14 @@ def test_only_a_subnetwork_in_evaluation_mode_is_exported(supernet, tmp_path):
     with pytest.raises(UserError, match=r"supernet\.subnet"):
         export_to(tmp_path / "net.onnx", supernet)
     with pytest.raises(UserError, match="training mode"):
-        export_to(tmp_path / "net.onnx", supernet.subnet(replace(supernet.space.smallest(), resolution=RESOLUTION)).train())
+        export_to(tmp_path / "net.onnx", smallest(supernet).train())
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
 def test_missing_packages_are_named(supernet, exported, tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=re.escape(f"{package}: pip install 'onceforall[export]'")):
-        export_to(tmp_path / "net.onnx", supernet.subnet(replace(supernet.space.smallest(), resolution=RESOLUTION)))
+        export_to(tmp_path / "net.onnx", smallest(supernet))
     if package != "onnxruntime":  # a device that predicts has nothing else
         assert read_onnx_info(exported[0][1].path)["classes"] == CLASSES
 

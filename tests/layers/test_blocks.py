@@ -66,7 +66,7 @@ BLOCKS = {  # in, out, options, value
     "widening": (16, 24, {}, Block(5, 2)),
     "squeezed": (16, 16, {"squeeze": True, "activation": "hard_swish"}, Block(3, 3)),
     "squeezed narrow": (16, 24, {"squeeze": True, "stride": 2, "activation": "hard_swish"}, Block(5, 2)),
-    "rounded": (12, 16, {"squeeze": True}, Block(3, 2)),  # 24, of at most 12 * 3 = 36 -> 40
+    "rounded": (12, 16, {"squeeze": True}, Block(5, 3)),  # 36 hidden channels are rounded to 40
     "volume": (8, 8, {"spatial_dims": 3, "squeeze": True}, Block(3, 2)),
     "strided volume": (8, 16, {"spatial_dims": 3, "stride": 2}, Block(5, 3)),
 }

