@@ -36,6 +36,15 @@ def test_what_is_interrupted_leaves_the_old_file(tmp_path, error):
     assert [entry.name for entry in tmp_path.iterdir()] == ["state"]
 
 
+def test_who_reads_the_old_file_goes_on_reading_it(tmp_path):
+    path = tmp_path / "weights"
+    path.write_bytes(b"old content")
+    with open(path, "rb") as reader:
+        write_text(path, "new content, longer")
+        assert reader.read() == b"old content"
+    assert path.read_text() == "new content, longer"
+
+
 def test_a_value_that_is_no_json_leaves_the_old_file(tmp_path):
     write_json(tmp_path / "a.json", 1)
     with pytest.raises(TypeError):

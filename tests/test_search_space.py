@@ -285,6 +285,15 @@ def test_crossover(name):
             assert gene in (mother, father) or -1 in (mother, father)
 
 
+def test_crossover_takes_from_both_parents():
+    rng, one, other = random.Random(0), PAPER.largest(), PAPER.smallest()
+    children = [PAPER.crossover(one, other, rng) for _ in range(300)]
+    shares = [child.depths[2] == one.depths[2] for child in children]
+    shares += [child.stages[4].blocks[1].kernel_size == 7 for child in children]
+    assert abs(np.mean(shares) - 0.5) < 0.08
+    assert len(set(children)) > 290
+
+
 # -- laws --------------------------------------------------------------------------------------------------------
 
 

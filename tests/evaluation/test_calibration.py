@@ -117,8 +117,11 @@ def test_nothing_else_changes():
     net[2].norm.momentum = 0.3
     net[0].norm.batch_statistics = True
     net[0].conv.requires_grad_(False)
+    grad_modes: list[bool] = []
+    net.register_forward_hook(lambda *call: grad_modes.append(torch.is_grad_enabled()))
     before, attributes, state = snapshot(net), settings(net), torch.random.get_rng_state()
     calibrate(net, batches(4, 2))
+    assert grad_modes == [False, False] and torch.is_grad_enabled()
     assert changes(net, before) == statistics(net)
     assert settings(net) == attributes
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -172,7 +175,7 @@ def test_everything_is_put_back_when_it_fails(call, error):
 
 def test_a_layer_that_is_not_reached_keeps_its_statistics():
     net = two_layers()
-    net.spare = ElasticBatchNorm(2)
+    net.spare = randomised(ElasticBatchNorm(2)).double()
     net.forward = net[0].forward
     before = snapshot(net)
     calibrate(net, batches(4, 2))

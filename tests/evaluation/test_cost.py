@@ -58,7 +58,7 @@ def by_formula(architecture: Architecture, width_mult: float, channels: int, cla
     return Cost(params + 2 * norms, macs, activations, 4 * (params + 4 * norms))
 
 
-@pytest.mark.parametrize("width_mult", [0.35, 1.0])
+@pytest.mark.parametrize("width_mult", [0.33, 1.0])
 def test_formula(width_mult):
     sizes = (16, 33, 64)
     net = create_supernet("ofa_mbv3", width_mult=width_mult, num_classes=7, in_channels=2, resolutions=sizes)

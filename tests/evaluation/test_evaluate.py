@@ -113,6 +113,20 @@ def test_calibration_batches_are_even(data, monkeypatch):
     assert next(calibration_batches(data, 16, 30, dtype=torch.float64))[0].dtype == torch.float64
 
 
+def test_calibration_images_come_from_the_whole_split(data):
+    class Watched:
+        count = data.count
+
+        def batches(self, split, resolution, size, indices, **options):
+            self.asked = split, resolution, size, indices.tolist()
+
+    watched = Watched()
+    calibration_batches(watched, 16, 30)
+    split, resolution, size, indices = watched.asked
+    assert (split, resolution, size) == ("train", 16, 30)
+    assert len(set(indices)) == 30 and 0 <= min(indices) < 15 and 70 < max(indices) < 84
+
+
 def test_calibrated_subnet(data, net):
     small = net.space.smallest()
     subnet = calibrated_subnet(net, small, data, images=40)

@@ -33,12 +33,17 @@ def norm(layer: ElasticBatchNorm, x: Tensor) -> Tensor:
     return F.batch_norm(x, layer.running_mean[:c], layer.running_var[:c], layer.weight[:c], layer.bias[:c])
 
 
+def divisible(value: float) -> int:
+    """The multiple of 8 nearest to it, at least 8 and at least nine tenths of it."""
+    n = max(8, int(value + 4) // 8 * 8)
+    return n + 8 if n < 0.9 * value else n
+
+
 def by_hand(block: InvertedResidual, x: Tensor, value: Block) -> Tensor:
     """An inverted residual with plain functions and written-out slices; the centre of the kernel."""
     conv = F.conv3d if x.ndim == 5 else F.conv2d
     spatial = tuple(range(2, x.ndim))
-    width = x.shape[1] if value.expand_ratio is None else round(x.shape[1] * value.expand_ratio)
-    width = width if value.expand_ratio is None else max(8, (width + 4) // 8 * 8)
+    width = x.shape[1] if value.expand_ratio is None else divisible(round(x.shape[1] * value.expand_ratio))
     activation = block.depthwise.activation
     y = x
     if value.expand_ratio is not None:
@@ -50,7 +55,7 @@ def by_hand(block: InvertedResidual, x: Tensor, value: Block) -> Tensor:
     y = conv(y, kernel, None, stride, value.kernel_size // 2, 1, width)
     y = activation(norm(block.depthwise.norm, y))
     if block.squeeze is not None:
-        units = max(8, (width // 4 + 4) // 8 * 8)
+        units = divisible(width // 4)
         reduce, expand = block.squeeze.reduce, block.squeeze.expand
         hidden = F.relu(F.linear(y.mean(spatial), reduce.weight[:units, :width], reduce.bias[:units]))
         scale = F.relu6(F.linear(hidden, expand.weight[:width, :units], expand.bias[:width]) + 3) / 6
@@ -140,8 +145,7 @@ def test_channel_groups_of_a_block():
 def test_squeeze_excitation(channels):
     layer = randomised(SqueezeExcitation(96)).double()
     x = noise(3, channels, 4, 5)
-    units = max(8, (channels // 4 + 4) // 8 * 8)
-    units += 8 if units < 0.9 * (channels // 4) else 0
+    units = divisible(channels // 4)
     assert SqueezeExcitation.hidden(channels) == units
     mean = x.mean((2, 3)).numpy()
     weights = {name: tensor.numpy() for name, tensor in layer.state_dict().items()}

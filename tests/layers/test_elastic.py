@@ -18,6 +18,7 @@ from onceforall.layers.elastic import (
     channels_last,
     leading,
     make_divisible,
+    pointwise_conv2d,
 )
 
 
@@ -74,6 +75,8 @@ def test_convolution_is_the_plain_one_of_sliced_weights(row, size):
     for name, tensor in plain.state_dict().items():
         assert torch.equal(own[name], tensor)
         assert storage(own[name]) == storage(getattr(layer, name)), "a view"
+    many = noise(16, small_in, *(size,) * axes, seed=3)  # as many images as may be convolved in another way
+    torch.testing.assert_close(layer(many, small_out, kernel), plain(many), rtol=0, atol=1e-12)
 
     cost, shape = layer.cost((size,) * axes, small_in, small_out, kernel)
     positions = math.ceil(size / stride) ** axes
@@ -81,6 +84,39 @@ def test_convolution_is_the_plain_one_of_sliced_weights(row, size):
     assert cost.params == sum(parameter.numel() for parameter in plain.parameters())
     assert (cost.macs, cost.activations) == (plain.weight.numel() * positions, small_out * positions)
     assert cost.weight_bytes == 4 * cost.params
+
+
+POINTWISE = {  # batch, side, channels-last, weight learns: whether it goes through a matrix product
+    "small map": (16, 7, True, True, True),
+    "one position": (16, 1, True, True, True),
+    "large map": (16, 8, True, True, False),
+    "small batch": (15, 4, True, True, False),
+    "channels first": (16, 4, False, True, False),
+    "frozen": (16, 4, True, False, False),
+}
+
+
+@pytest.mark.parametrize("name", POINTWISE)
+def test_pointwise_convolution(name, monkeypatch):
+    batch, side, last, learns, as_product = POINTWISE[name]
+    products = []
+    linear = F.linear
+    monkeypatch.setattr(F, "linear", lambda *tensors: products.append(tensors) or linear(*tensors))
+    x = noise(batch, 6, side, side).contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    weight = noise(8, 10, 1, 1, seed=2)[:5, :6]  # a slice of a larger one
+    results = []
+    for function in (pointwise_conv2d, F.conv2d):
+        own, learned = x.clone().requires_grad_(), weight.clone().requires_grad_(learns)
+        own.data = own.data.contiguous(memory_format=torch.channels_last) if last else own.data
+        y = function(own, learned)
+        y.sin().sum().backward()
+        results.append([y, own.grad, *([learned.grad] if learns else [])])
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+    assert len(products) == as_product
+    assert not last or results[0][0].is_contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        assert torch.equal(pointwise_conv2d(x, weight), F.conv2d(x, weight))
 
 
 @pytest.mark.parametrize("rule", ["center_crop", "transform"])

@@ -14,7 +14,7 @@ from onceforall.errors import UserError
 from onceforall.evaluation.cost import cost
 from onceforall.layers.elastic import Cost
 from onceforall.search_space import BlockChoices, SearchSpace
-from onceforall.supernets import create_supernet
+from onceforall.supernets import Freeze, create_supernet
 from onceforall.supernets.mobilenet_v3 import OFAMobileNetV3
 
 SPACE = SearchSpace.build(
@@ -238,7 +238,7 @@ def small_network(seed: int = 0, **options) -> OFAMobileNetV3:
 
 
 def test_equals_the_plain_network():
-    net = small_network().double()
+    net = small_network(width_mult=0.33).double()  # 960 and 1280 times it are not 6 and 8 times 56
     state = net.state_dict()
     rng = random.Random(0)
     seen: list[Tensor] = []
@@ -247,7 +247,7 @@ def test_equals_the_plain_network():
         for architecture in chosen:
             x = images(net, architecture, count=2)
             outputs = net(x, architecture)
-            expected = plain(state, x, architecture, 0.5)
+            expected = plain(state, x, architecture, 0.33)
             assert distance(outputs, expected) < 1e-9 * float(expected.abs().max())
             assert all(distance(outputs, other) > 1e-3 for other in seen)
             seen.append(outputs)
@@ -266,6 +266,22 @@ def test_fifty_random_networks_are_extracted_bit_for_bit():
     together = torch.stack([output.flatten() for output in outputs])
     apart = torch.cdist(together[None], together[None])[0] + torch.eye(len(outputs))
     assert len(outputs) == 50 and float(apart.min()) > 1e-3
+
+
+PARTS = {  # what is frozen: the parameters that get no gradient, by the beginning of their names
+    Freeze(stem=True): ("stem.",),
+    Freeze(earlier_blocks=True): tuple(f"stages.{i}.0." for i in range(5)),
+    Freeze(head=True): ("exits.",),
+}
+
+
+@pytest.mark.parametrize("freeze", PARTS, ids=str)
+def test_frozen_parts(freeze):
+    net = small_network(depths=(1, 2), width_mult=0.35, resolutions=(32,)).train()
+    architecture = net.space.uniform(kernel_size=3, expand_ratio=3)
+    net(images(net, architecture), architecture, freeze).square().sum().backward()
+    frozen = {name for name, parameter in net.named_parameters() if parameter.grad is None}
+    assert frozen == {name for name, _ in net.named_parameters() if name.startswith(PARTS[freeze])}
 
 
 SIDES = {  # resolution: side after the stem and after each stage

@@ -68,7 +68,9 @@ def check_moved(trained, expected):
     start = small_supernet().double()
     moved = False
     for (name, parameter), before, part in zip(trained.named_parameters(), start.parameters(), expected, strict=True):
-        torch.testing.assert_close(parameter, before - 0.1 * part, rtol=1e-9, atol=1e-12, msg=lambda m, n=name: f"{n} {m}")
+        torch.testing.assert_close(
+            parameter, before - 0.1 * part, rtol=1e-9, atol=1e-12, msg=lambda m, n=name: f"{n} {m}"
+        )
         moved = moved or not torch.equal(parameter, before)
     assert moved
 
@@ -285,7 +287,9 @@ def test_classes_are_balanced_on_request(tmp_path, seen):
     for balance in ("none", "classes"):
         seen[0].clear()
         phase = one_phase(SPACE, epochs=4, batch_size=30, sampler="random")
-        run(tmp_path / balance, [replace(phase, space=SPACE.restrict(depths=(1,)))], data=data, balance=balance, **QUICK)
+        run(
+            tmp_path / balance, [replace(phase, space=SPACE.restrict(depths=(1,)))], data=data, balance=balance, **QUICK
+        )
         labels = torch.cat([labels for _, _, _, labels, _ in seen[0]])
         counts[balance] = torch.bincount(labels, minlength=3) / len(labels)
     assert counts["none"][0] < 0.1 and 0.2 < counts["classes"][0] < 0.47
@@ -332,9 +336,7 @@ def test_numbers_out_of_bounds_stop_the_run_and_keep_the_last_state(tmp_path, wh
     supernet = small_supernet()
     phase = one_phase(SPACE, subnets_per_step=2)
     with pytest.raises(UserError, match=what) as error:  # calls 5 and 6 are the third step
-        run(
-            tmp_path / "run", [phase], supernet=supernet, task=spoiled(6, spoil), checkpoint_every=1, **QUICK
-        )
+        run(tmp_path / "run", [phase], supernet=supernet, task=spoiled(6, spoil), checkpoint_every=1, **QUICK)
     message = str(error.value)
     assert "at step 2 of phase 'only'" in message and "\n" not in message
     assert " in r16 |" in message or " in r24 |" in message  # the architecture
@@ -351,7 +353,9 @@ def test_memory_that_ends_is_one_line(tmp_path):
     def greedy(loss, outputs):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: 12 bytes")
 
-    with pytest.raises(UserError, match=r"memory ended in phase 'only', batch_size 16, micro_batches 1 .*=2 \(8 images"):
+    with pytest.raises(
+        UserError, match=r"memory ended in phase 'only', batch_size 16, micro_batches 1 .*=2 \(8 images"
+    ):
         run(tmp_path / "run", [one_phase(SPACE)], task=spoiled(3, greedy), **QUICK)
 
 

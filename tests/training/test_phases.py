@@ -67,7 +67,12 @@ def test_the_published_table():
         assert phase.gradients == "sum" and phase.task_weight == phase.distillation_weight == 1
     for phase in phases:  # what the table says of all
         assert (phase.optimizer, phase.momentum, phase.nesterov, phase.weight_decay) == ("sgd", 0.9, True, 3e-5)
-        assert (phase.dropout, phase.decay, phase.clip_gradient, phase.kernel_matrices) == (0.1, "cosine", None, "decay")
+        assert (phase.dropout, phase.decay, phase.clip_gradient, phase.kernel_matrices) == (
+            0.1,
+            "cosine",
+            None,
+            "decay",
+        )
         assert phase.optimizer_state == "fresh" and phase.start_from == "best"
 
 

@@ -244,7 +244,9 @@ def test_a_truncated_state_falls_back_to_the_one_before_and_says_so(tmp_path, ca
     assert torch.load(path, weights_only=True)["step"] == 4
     os.truncate(path, size if size >= 0 else path.stat().st_size - 1)
     capsys.readouterr()
-    resumed = run(tmp_path / "run", [phase], supernet=supernet(), data=DATA, resume=True, **QUICK | {"checkpoint_every": 1})
+    resumed = run(
+        tmp_path / "run", [phase], supernet=supernet(), data=DATA, resume=True, **QUICK | {"checkpoint_every": 1}
+    )
     said = capsys.readouterr().err
     assert "resume.pt is truncated or damaged" in said and "going on from the state before it" in said
     check_same(dict(resumed.state_dict()), dict(whole.state_dict()))
@@ -299,7 +301,10 @@ def test_a_state_that_holds_code_is_not_opened(tmp_path, written):
         ({"options": {"seed": 1}}, r"options\.seed: 0 before, 1 now"),
         ({"options": {"micro_batches": 2}}, r"options\.micro_batches: 1 before, 2 now"),
         ({"data": striped(60, seed=1)}, r"data\.fingerprint"),
-        ({"settings": {"recipe": {"task": {"temperature": 2}}}}, r"settings\.recipe\.task\.temperature: 1 before, 2 now"),
+        (
+            {"settings": {"recipe": {"task": {"temperature": 2}}}},
+            r"settings\.recipe\.task\.temperature: 1 before, 2 now",
+        ),
         ({"supernet": two_stages(depths=(1,), dropout=0.2)}, r"network\.options\.dropout"),
     ],
 )
@@ -328,12 +333,16 @@ def test_what_does_not_change_the_result_may_change(tmp_path):
     def settings(minutes, path):
         return {"recipe": {"run": {"max_minutes": minutes, "threads": minutes}, "data": {"path": path}}}
 
-    run(
-        tmp_path / "run", [phase], supernet=supernet(), data=DATA, settings=settings(0, "here"), max_minutes=0, **QUICK
-    )
+    run(tmp_path / "run", [phase], supernet=supernet(), data=DATA, settings=settings(0, "here"), max_minutes=0, **QUICK)
     options = QUICK | {"checkpoint_every": 1, "threads": 1}
     run(
-        tmp_path / "run", [phase], supernet=supernet(), data=DATA, settings=settings(None, "there"), resume=True, **options
+        tmp_path / "run",
+        [phase],
+        supernet=supernet(),
+        data=DATA,
+        settings=settings(None, "there"),
+        resume=True,
+        **options,
     )
     assert (tmp_path / "run/checkpoints/1-only-last.safetensors").is_file()
 
@@ -359,7 +368,9 @@ run(Path(sys.argv[1]), phases, supernet=two_stages(), random_validation=0)
 def test_a_process_that_is_killed(tmp_path):
     """SIGKILL after the line of the second epoch was written and before its state."""
     environment = os.environ | {"PYTHONPATH": ":".join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-    killed = subprocess.run([sys.executable, "-c", PROGRAM, tmp_path / "run"], env=environment, capture_output=True)
+    killed = subprocess.run(
+        [sys.executable, "-c", PROGRAM, tmp_path / "run"], env=environment, capture_output=True, check=False
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     phases = [one_phase(two_stages().space, epochs=3, batch_size=32)]
     assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 2

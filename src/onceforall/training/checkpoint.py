@@ -137,7 +137,9 @@ def read_state(folder: Path) -> tuple[dict[str, Any] | None, str]:
 
 
 def _parse_state(path: Path) -> dict[str, Any]:
-    """The state in a file; nothing but tensors and plain values is accepted."""
-    if not zipfile.is_zipfile(path):
-        raise ValueError("no complete zip archive")
+    """The state in a file; nothing but tensors and plain values is accepted, and every byte is checked."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"wrong checksum of {damaged}")
     return torch.load(path, map_location="cpu", weights_only=True)

@@ -81,7 +81,8 @@ class World:
 def connect(device: str) -> Iterator[World]:
     """Join the processes that `torchrun` started, or be alone; leave them at the end.
 
-    `device` is "auto" or a name of torch; NCCL is used between GPUs and gloo between processors.
+    `device` is "auto" or a name of torch; NCCL is used between GPUs and gloo between processors. A program that trains
+    several times under `torchrun` calls `torch.distributed.init_process_group` itself, once; it is left as it is.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     own = pick_device(device, int(os.environ.get("LOCAL_RANK", "0")))

@@ -102,7 +102,8 @@ def bytes_kept_for_backward() -> Iterator[list[int]]:
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in seen and not isinstance(tensor, torch.nn.Parameter):
+        owner = tensor if tensor._base is None else tensor._base  # a slice of a parameter is one too
+        if storage.data_ptr() not in seen and not isinstance(owner, torch.nn.Parameter):
             seen.add(storage.data_ptr())
             total[0] += storage.nbytes()
         return tensor

@@ -1,0 +1,116 @@
+"""What is refused before anything is written, and what is said when memory ends."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from onceforall.errors import UserError
+from onceforall.training.guards import check_run, memory_guard
+from onceforall.training.options import RunOptions
+from onceforall.training.phases import Teacher
+from tiny_runs import one_phase, run, striped, two_stages
+
+DATA = striped(60)  # 42 images to train
+SUPERNET = two_stages()
+PHASE = one_phase(SUPERNET.space)
+OTHER = two_stages(depths=(1, 2, 3)).space
+
+
+def test_what_can_be_trained_is_left_alone():
+    check_run(SUPERNET, [PHASE], DATA, RunOptions(), processes=1)
+    carried = replace(PHASE, name="next", optimizer_state="carry", teacher=Teacher("previous_phase"))
+    check_run(SUPERNET, [PHASE, carried], DATA, RunOptions(micro_batches=8), processes=4)
+
+
+@pytest.mark.parametrize(
+    ("phases", "changes", "expected"),
+    [
+        ([], {}, "the schedule has no phase"),
+        ([PHASE, PHASE], {}, "names of phases must differ, got only, only"),
+        ([replace(PHASE, teacher=Teacher("first"))], {}, "'only', has no phase before it"),
+        ([replace(PHASE, teacher=Teacher("previous_phase"))], {}, "'only', has no phase before it"),
+        ([replace(PHASE, space=OTHER)], {}, "phase 'only' trains architectures that the supernet does not have"),
+        (
+            [PHASE, replace(PHASE, name="next", space=SUPERNET.space.extend(resolutions=(12, 16, 24)))],
+            {},
+            "phase 'next' trains architectures",
+        ),
+        (
+            [PHASE, replace(PHASE, name="next", optimizer="adam", optimizer_state="carry")],
+            {},
+            "'carry' of phase 'next'.*'adam' cannot go on with the state of 'sgd' in phase 'only'",
+        ),
+        ([PHASE], {"micro_batches": 3, "processes": 2}, "micro_batches 3: must be a multiple of the 2 processes"),
+        ([PHASE], {"micro_batches": 9}, "micro_batches 9: cuts the 16 images of a step of phase 'only'"),
+        ([replace(PHASE, batch_size=500)], {"micro_batches": 22}, "cuts the 42 images"),
+    ],
+)
+def test_what_could_not_be_trained_is_refused_before_anything_is_written(tmp_path, monkeypatch, phases, changes, expected):
+    options = RunOptions(micro_batches=changes.get("micro_batches", 1))
+    with pytest.raises(UserError, match=expected) as error:
+        check_run(SUPERNET, phases, DATA, options, changes.get("processes", 1))
+    assert "\n" not in str(error.value)
+    if "processes" not in changes:
+        with pytest.raises(UserError, match=expected):
+            run(tmp_path / "run", phases, supernet=two_stages(), data=DATA, micro_batches=options.micro_batches)
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_that_do_not_suit():
+    for split in ("train", "validation"):
+        data = striped(60)
+        data._members[split] = np.array([], np.int64)
+        with pytest.raises(UserError, match="'train' and 'validation'"):
+            check_run(SUPERNET, [PHASE], data, RunOptions(), 1)
+    with pytest.raises(UserError, match="the supernet has 5 classes and the data 3"):
+        check_run(two_stages(num_classes=5), [PHASE], DATA, RunOptions(), 1)
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+FAILURES = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ..."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    np._core._exceptions._ArrayMemoryError((10**9, 10**9), np.dtype(np.float32)),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda error: type(error).__name__)
+def test_the_end_of_memory_names_sizes_to_try(failure):
+    with pytest.raises(UserError) as error, memory_guard(replace(PHASE, batch_size=64), RunOptions(), images=1000):
+        raise failure
+    message = str(error.value)
+    assert "phase 'only', batch_size 64, micro_batches 1 (64 images at a time)" in message
+    assert "micro_batches=2 (32 images at a time) or micro_batches=4 (16 images at a time)" in message
+    assert "\n" not in message and error.value.__cause__ is failure
+
+
+@pytest.mark.parametrize(
+    ("batch", "parts", "images", "advice"),
+    [
+        (64, 4, 1000, "micro_batches=8 (8 images at a time) or micro_batches=16 (4 images at a time)"),
+        (64, 1, 20, "micro_batches=2 (10 images at a time) or micro_batches=4 (5 images at a time)"),
+        (4, 1, 1000, "micro_batches=2 (2 images at a time);"),
+        (3, 1, 1000, "batch_size=2 with"),
+        (64, 32, 1000, "batch_size=32 with"),
+    ],
+)
+def test_the_advice_can_be_followed(batch, parts, images, advice):
+    with (
+        pytest.raises(UserError) as error,
+        memory_guard(replace(PHASE, batch_size=batch), RunOptions(micro_batches=parts), images),
+    ):
+        raise MemoryError
+    assert advice in str(error.value)
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("shapes differ"), ValueError("out of memory"), KeyboardInterrupt()])
+def test_anything_else_passes(failure):
+    with pytest.raises(type(failure)) as error, memory_guard(PHASE, RunOptions(), images=10):
+        raise failure
+    assert error.value is failure
