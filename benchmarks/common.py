@@ -79,7 +79,9 @@ def median_ratio(above: list[float], below: list[float]) -> float:
     return statistics.median(above) / statistics.median(below)
 
 
-def seconds_per_call(call: Callable[[], object], at_least: float, clock: Callable[[], float] = time.process_time) -> float:
+def seconds_per_call(
+    call: Callable[[], object], at_least: float, clock: Callable[[], float] = time.process_time
+) -> float:
     """Mean seconds of a short call, repeated until `at_least` seconds are over; the best of three such means."""
     call()
     best = math.inf

@@ -159,9 +159,7 @@ def main() -> None:
             say("finished; identical: " + ", ".join(f"{k} {'yes' if v else 'NO'}" for k, v in verdicts[-1].items()))
     same = all(value for verdict in verdicts for value in verdict.values())
     middle = sum(kill["hit"] != "training" for kill in made)
-    say(
-        f"\n{len(made)} kills, {middle} of them in the middle of writing; all identical: {'yes' if same else 'NO'}"
-    )
+    say(f"\n{len(made)} kills, {middle} of them in the middle of writing; all identical: {'yes' if same else 'NO'}")
     finish(report, {"kills": made, "identical": verdicts}, arguments.out)
     sys.exit(0 if same else 1)
 

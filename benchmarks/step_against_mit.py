@@ -141,7 +141,9 @@ def main() -> None:
         say(f"no --peer: only compared with our own sub-networks. For the reference, {INSTALL}.")
     else:
         copy_weights(net, peer)
-        say(f"same weights, same class scores (relative difference {check_same(net, peer, [*chosen.values()], images):.0e})")
+        say(
+            f"same weights, same class scores (relative difference {check_same(net, peer, [*chosen.values()], images):.0e})"
+        )
         peer_step = stepper(peer, images, labels)
     say(f"width 1, batch {batch}, {size} px, 3 channels, 1,000 classes, 1 thread; median of {rounds} in CPU seconds")
     say("setting     reference   ours   extracted   ours/reference   ours/extracted")
@@ -158,7 +160,9 @@ def main() -> None:
             calls["reference"] = peer_step
         seconds = interleaved(calls, rounds, warmup=2)
         medians = {key: statistics.median(values) for key, values in seconds.items()}
-        ratios = {key: median_ratio(seconds["ours"], seconds[key]) for key in ("reference", "extracted") if key in seconds}
+        ratios = {
+            key: median_ratio(seconds["ours"], seconds[key]) for key in ("reference", "extracted") if key in seconds
+        }
         numbers[name] = {"architecture": architecture.to_dict(), "seconds": seconds, "ratios": ratios}
         reference, ratio = ("-", "-") if peer is None else (f"{medians['reference']:.3f}", f"{ratios['reference']:.3f}")
         say(

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from common_checks import CHECKS
+
 PATH = Path(__file__).parents[1] / "examples" / "own_network.py"
 
 
@@ -16,6 +18,11 @@ def example():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_it_passes_the_common_checks(example, check):
+    check(example.build)
 
 
 def test_it_is_short():

@@ -162,8 +162,8 @@ class Architecture:
         return json.dumps(self.to_dict(), separators=(",", ":"))
 
     def digest(self) -> str:
-        """Eight hexadecimal digits that stand for this architecture in file names and tables."""
-        return hashlib.blake2b(self.to_json().encode(), digest_size=4).hexdigest()
+        """Twelve hexadecimal digits that stand for this architecture in file names and tables."""
+        return hashlib.blake2b(self.to_json().encode(), digest_size=6).hexdigest()
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> "Architecture":

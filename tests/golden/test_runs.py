@@ -42,6 +42,7 @@ def test_losses_are_those_that_were_kept(schedule):
 )
 def test_a_small_change_is_noticed(monkeypatch, change):
     own = loop.train
+
     def train(supernet, phases, *arguments, **keywords):
         return own(supernet, [replace(phase, **change) for phase in phases], *arguments, **keywords)
 

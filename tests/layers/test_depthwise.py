@@ -184,7 +184,6 @@ def test_either_gradient_alone() -> None:
         ((2, 8, 2, 2, 3, 1), _channels_last, True),
         ((2, 8, 1, 1, 7, 1), _channels_last, False),
     ],
-    ids=str,
 )
 def test_our_gradient_is_chosen_where_it_is_faster(
     sizes: Sizes, layout: Callable[[Tensor], Tensor], ours: bool

@@ -47,7 +47,9 @@ def test_what_can_be_trained_is_left_alone():
         ([replace(PHASE, batch_size=500)], {"micro_batches": 22}, "cuts the 42 images"),
     ],
 )
-def test_what_could_not_be_trained_is_refused_before_anything_is_written(tmp_path, monkeypatch, phases, changes, expected):
+def test_what_could_not_be_trained_is_refused_before_anything_is_written(
+    tmp_path, monkeypatch, phases, changes, expected
+):
     options = RunOptions(micro_batches=changes.get("micro_batches", 1))
     with pytest.raises(UserError, match=expected) as error:
         check_run(SUPERNET, phases, DATA, options, changes.get("processes", 1))

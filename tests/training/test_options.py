@@ -14,10 +14,12 @@ def test_defaults():
     options = RunOptions()
     assert (options.seed, options.micro_batches, options.precision) == (0, 1, "fp32")
     assert loop.RunOptions is RunOptions
-    assert PRECISIONS == {"fp64": None, "fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+    assert {"fp64": None, "fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16} == PRECISIONS
 
 
-@pytest.mark.parametrize("changes", [{"max_minutes": 0}, {"max_minutes": 0.5}, {"validation_images": 1}, {"threads": 1}])
+@pytest.mark.parametrize(
+    "changes", [{"max_minutes": 0}, {"max_minutes": 0.5}, {"validation_images": 1}, {"threads": 1}]
+)
 def test_what_may_be(changes):
     assert RunOptions(**changes)
 

@@ -55,7 +55,11 @@ def test_a_student_costs_three_passes():
         (Teacher(), 1, lambda _: 0),
         (Teacher("first"), 2, lambda size: macs(replace(AT_16.largest(), resolution=size))),
         (Teacher("first", input="native"), 2, lambda _: macs(AT_16.largest())),
-        (Teacher("previous_phase"), 2, lambda size: macs(replace(SPACE.restrict(depths=(1,)).largest(), resolution=size))),
+        (
+            Teacher("previous_phase"),
+            2,
+            lambda size: macs(replace(SPACE.restrict(depths=(1,)).largest(), resolution=size)),
+        ),
         (Teacher("in_place"), 2, lambda size: macs(replace(SPACE.largest(), resolution=size))),
     ],
 )

@@ -89,7 +89,10 @@ def test_a_folder_in_which_a_run_had_just_begun_can_be_resumed(tmp_path):
 
 def test_two_cannot_train_in_one_folder(tmp_path):
     with records(tmp_path / "run"):
-        with pytest.raises(UserError, match="another process is training in this folder"), records(tmp_path / "run", True):
+        with (
+            pytest.raises(UserError, match="another process is training in this folder"),
+            records(tmp_path / "run", True),
+        ):
             pass
         with pytest.raises(UserError, match="another process is training"):
             run(tmp_path / "run", PHASES, supernet=two_stages(), data=DATA, resume=True)
