@@ -13,13 +13,14 @@ import tempfile
 from pathlib import Path
 
 import torch
+
 from onceforall.runs import chosen_architectures, export_run, open_run
 
 
 def main() -> None:
     """Print the largest differences."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run", type=Path, nargs="?", default=Path("runs/quickstart"), help="default: %(default)s")
     parser.add_argument("-n", type=int, default=50, help="random architectures")
     parser.add_argument("--out", type=Path, help="write the numbers as JSON")
     arguments = parser.parse_args()
@@ -38,10 +39,11 @@ def main() -> None:
             row |= {"difference": report.max_difference, "relative": report.relative_difference}
             rows.append(row | {"agreement": report.agreement})
             print(f"{name:12} extracted equal: {row['bit_equal']}   ONNX differs by {report.relative_difference:.1e}")
+    equal = sum(row["bit_equal"] for row in rows)
+    relative, absolute = (max(row[name] for row in rows) for name in ("relative", "difference"))
     print(
-        f"{len(rows)} architectures: {sum(row['bit_equal'] for row in rows)} extracted bit for bit, ONNX differs by at most "
-        f"{max(row['relative'] for row in rows):.1e} of the largest output ({max(row['difference'] for row in rows):.1e} "
-        f"absolute), equal answers {min(row['agreement'] for row in rows):.1%} or more"
+        f"{len(rows)} architectures: {equal} extracted bit for bit; ONNX differs by at most {relative:.1e} of the "
+        f"largest output ({absolute:.1e} absolute), equal answers {min(row['agreement'] for row in rows):.1%} or more"
     )
     if arguments.out is not None:
         arguments.out.write_text(json.dumps(rows, indent=2))

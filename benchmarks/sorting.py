@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from onceforall.evaluation.evaluate import evaluate
 from onceforall.layers.channels import sort_channels
 from onceforall.runs import open_run
@@ -21,7 +22,7 @@ from onceforall.search_space import SearchSpace
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run", type=Path, nargs="?", default=Path("runs/quickstart"), help="default: %(default)s")
     folder = parser.parse_args().run
     described = json.loads((folder / "run.json").read_text())
     names = [phase["name"] for phase in described["phases"]]

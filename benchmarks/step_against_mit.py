@@ -6,9 +6,9 @@ the medians are compared. The reference is MIT's package `ofa`, as it is publish
     pip install --no-deps --target peer ofa pyyaml tqdm requests
     python benchmarks/step_against_mit.py --peer peer
 
-It imports `torchvision` for its data loaders; the network does not use it, so an empty module stands in. Before anything
-is timed, the reference gets our weights and both must give the same class scores in every setting. Without `--peer`
-only our elastic network is compared with its own extracted sub-networks.
+It imports `torchvision` for its data loaders; the network does not use it, so an empty module stands in. Before
+anything is timed, the reference gets our weights and both must give the same class scores in every setting. Without
+`--peer` only our elastic network is compared with its own extracted sub-networks.
 """
 
 import random
@@ -141,9 +141,8 @@ def main() -> None:
         say(f"no --peer: only compared with our own sub-networks. For the reference, {INSTALL}.")
     else:
         copy_weights(net, peer)
-        say(
-            f"same weights, same class scores (relative difference {check_same(net, peer, [*chosen.values()], images):.0e})"
-        )
+        difference = check_same(net, peer, [*chosen.values()], images)
+        say(f"same weights, same class scores (relative difference {difference:.0e})")
         peer_step = stepper(peer, images, labels)
     say(f"width 1, batch {batch}, {size} px, 3 channels, 1,000 classes, 1 thread; median of {rounds} in CPU seconds")
     say("setting     reference   ours   extracted   ours/reference   ours/extracted")

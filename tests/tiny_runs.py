@@ -23,7 +23,7 @@ ROWS = {"full": replace(ROW, epochs=2), "kernel": ROW, "depth": ROW, "expand": R
 
 
 def striped(count: int = 96, size: int = 20, seed: int = 0, augmentation: Augmentation | None = None) -> ImageData:
-    """Grey images of three classes (bars across, upright, both), noisy; of 96, 66 to train, 15 to validate and to test."""
+    """Noisy grey images of three kinds of bars (across, upright, both); of 96, 66 are to train, 15 to validate."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % CLASSES
     bars = np.arange(size) // 3 % 2 * 120

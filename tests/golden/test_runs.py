@@ -1,8 +1,9 @@
 """The golden runs give the losses that were kept, and compute them anew.
 
-Kept losses are compared to 1e-3 and not bit for bit: they were computed on one processor, and another one, with other
-vector instructions, adds in another order, which 20 steps of training amplify. A change of what is computed moves them
-by far more: the test of that is below. On one machine nothing may differ; `compare.py` asks for that.
+Kept losses are compared to 5e-4 of their value and not bit for bit: another processor adds in another order, and
+training amplifies that. With other vector instructions than those that they were computed with (AVX2), and with MKL's
+and oneDNN's plainest code, they moved by 1e-4 at most. Changes of what is computed move them by more than 1e-3, which
+is tested below. On one machine nothing may differ: `compare.py` asks for that.
 """
 
 import importlib.util
@@ -19,7 +20,7 @@ SPEC = importlib.util.spec_from_file_location("golden_runs", Path(__file__).with
 runs = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(runs)
 
-TOLERANCE = 1e-3
+TOLERANCE = 5e-4
 
 
 def kept(schedule):
@@ -37,7 +38,7 @@ def test_losses_are_those_that_were_kept(schedule):
 
 @pytest.mark.parametrize(
     "change",
-    [{"momentum": 0.89}, {"dropout": 0.09}, {"subnets_per_step": 3}],
+    [{"momentum": 0.89}, {"dropout": 0.09}, {"weight_decay": 1e-3}, {"warmup_start": 0.2}, {"nesterov": False}],
     ids=str,
 )
 def test_a_small_change_is_noticed(monkeypatch, change):
@@ -47,7 +48,7 @@ def test_a_small_change_is_noticed(monkeypatch, change):
         return own(supernet, [replace(phase, **change) for phase in phases], *arguments, **keywords)
 
     monkeypatch.setattr(runs, "train", train)
-    assert runs.losses("sandwich") != pytest.approx(kept("sandwich"), rel=TOLERANCE)
+    assert runs.losses("progressive_shrinking") != pytest.approx(kept("progressive_shrinking"), rel=TOLERANCE)
 
 
 def test_one_file_for_all(tmp_path, monkeypatch):

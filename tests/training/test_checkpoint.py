@@ -1,4 +1,4 @@
-"""Saved networks and states: round trips, damaged files, foreign files. What a resumed run does is in test_resume.py."""
+"""Saved networks and states: round trips, damaged files, foreign files. (Resumed runs: test_resume.py.)"""
 
 import json
 import os

@@ -136,9 +136,9 @@ WEIGHT, BIAS = nn.Parameter(torch.ones(3, 8)), nn.Parameter(torch.ones(3))
     ("function", "expected"),
     [
         (lambda: ROWS * ROWS, 160),  # the same memory twice
-        (lambda: ROWS.exp(), 160),  # its result
+        (ROWS.exp, 160),  # its result
         (lambda: ROWS.exp().exp(), 320),
-        (lambda: ROWS.sum(), 0),
+        (ROWS.sum, 0),
         (lambda: ROWS.detach() + 1, 0),
         (lambda: F.linear(ROWS, WEIGHT, BIAS), 160),  # the input; the weight is a parameter, also transposed
         (lambda: F.linear(ROWS[:, :4], WEIGHT[:, :4]), 160),  # slices: the whole input, no parameter

@@ -138,9 +138,9 @@ def test_what_differs_is_said(tmp_path):
         "phases.0.epochs: 3 before, 4 now; phases.0.learning_rate: 0.05 before, 0.1 now; options.seed: 0 before, 7 now."
     )
     fewer = described(PHASES[:1], settings=settings)
-    with pytest.raises(UserError, match=r"phases\.1\.name: kernel before, absent now; .* and \d+ more"):
-        with records(tmp_path / "run", True, run=fewer):
-            pass
+    expected = r"phases\.1\.name: kernel before, absent now; .* and \d+ more"
+    with pytest.raises(UserError, match=expected), records(tmp_path / "run", True, run=fewer):
+        pass
     with records(tmp_path / "run", True, run=described(settings=settings)):  # a refusal keeps no lock
         pass
 
