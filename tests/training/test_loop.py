@@ -17,6 +17,7 @@ from onceforall.supernets import Freeze
 from onceforall.training import loop
 from onceforall.training.checkpoint import load_network, read_state
 from onceforall.training.phases import Teacher, draw_architectures
+from onceforall.training.randomness import key, seeded_layers
 from onceforall.training.records import Records
 from onceforall.training.teachers import TeacherNetwork
 from onceforall.training.validation import Validator
@@ -264,6 +265,19 @@ def test_channels_are_sorted_at_the_start(tmp_path, how):
     assert any(not torch.equal(expected[name], unsorted[name]) for name in expected)
 
 
+@pytest.mark.parametrize(("optimizer_state", "steps"), [("carry", 5), ("fresh", 2)])
+def test_moments_are_carried_from_phase_to_phase(tmp_path, optimizer_state, steps):
+    """Adam counts the steps of its moments: three in the first phase, two in the next."""
+    fields = {"optimizer": "adam", "learning_rate": 1e-3, "sampler": "largest"}
+    phases = [
+        one_phase(SPACE, name="first", batch_size=20, kernel_matrices="no_decay", **fields),
+        one_phase(SPACE, name="next", batch_size=32, optimizer_state=optimizer_state, **fields),
+    ]
+    run(tmp_path / "run", phases, **QUICK)
+    moments = read_state(tmp_path / "run/checkpoints")[0]["optimizer"]["moments"]
+    assert {float(values["step"]) for values in moments.values()} == {steps}
+
+
 def test_validation_comes_when_the_phase_says_and_at_its_end(tmp_path):
     run(tmp_path / "run", [one_phase(SPACE, epochs=5, validate_every=2, batch_size=64)], **QUICK)
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
@@ -276,6 +290,22 @@ def test_an_epoch_passes_every_image_that_fills_a_batch_once(tmp_path, seen):
     epochs = [np.concatenate([indices for indices, *_ in seen[0][i : i + 2]]) for i in (0, 2)]
     assert all(len(set(epoch)) == 64 for epoch in epochs)
     assert list(epochs[0]) != list(epochs[1])
+
+
+def test_every_forward_pass_draws_its_own_dropout(tmp_path, monkeypatch):
+    keys = []
+
+    def seeded(device, *parts):
+        keys.append(parts)
+        return seeded_layers(device, *parts)
+
+    monkeypatch.setattr(loop, "seeded_layers", seeded)
+    phases = [one_phase(SPACE, name=name, batch_size=32, subnets_per_step=2) for name in ("first", "next")]
+    run(tmp_path / "run", phases, micro_batches=2, **QUICK)
+    assert len(keys) == len({key(*parts) for parts in keys}) == 2 * 2 * 2 * 2  # phases, steps, parts, sub-networks
+    seeds = {parts[0] for parts in keys}
+    run(tmp_path / "other", phases[:1], seed=1, **QUICK)
+    assert seeds == {0} and keys[-1][0] == 1
 
 
 def test_classes_are_balanced_on_request(tmp_path, seen):
