@@ -4,6 +4,7 @@ Nothing heavy is imported before a command needs it, so `--help` answers at once
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -130,7 +131,7 @@ def train(
     limit = () if max_minutes is None else (f"run.max_minutes={max_minutes}",)
     folder = out or Path("runs") / recipe
     _train(make_recipe(recipe, (*overrides, *limit), data), folder, resume)
-    if is_finished(folder):
+    if is_finished(folder) and os.environ.get("RANK", "0") == "0":  # one of several processes speaks
         click.echo(f"done: {folder}\nnext: onceforall evaluate {folder}")
 
 
