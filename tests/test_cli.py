@@ -60,7 +60,8 @@ TINY = [
 def test_from_images_to_a_verified_file(photos, tmp_path):
     run = tmp_path / "run"
     found = json.loads(invoke("data", "check", photos, "--json").output)
-    assert found
+    assert found["classes"] == ["dark", "light"] and not found["unreadable"]
+    assert [sum(per_class.values()) for per_class in found["counts"].values()] == [48]
     planned = json.loads(invoke("plan", "images-ps", "--data", photos, *TINY, "--json").output)
     assert [row["name"] for row in planned] == ["full", "kernel", "depth", "expand_1", "expand_2"]
     assert all(row["student_macs"] > 0 and row["seconds"] > 0 for row in planned)

@@ -90,7 +90,7 @@ class PhasePlan:
         steps: optimiser steps.
         student_macs: multiply-adds of all forward and backward passes.
         teacher_macs: multiply-adds of all teacher passes.
-        seconds: of student and teacher at the speed that `largest_step_seconds` shows; validation comes on top.
+        seconds: of student and teacher, at the speed of a step of the largest sub-network; validation comes on top.
         activation_bytes: kept for the backward pass of the largest sub-network on a whole batch.
         micro_batches: parts into which a batch should be cut so that this fits into the memory at hand.
     """

@@ -70,7 +70,7 @@ class Records:
         self.folder, self.phases, self.work, self.world = folder, phases, work, world
         self.console = Console(stderr=True, quiet=not world.is_first, soft_wrap=True)
         self.started = time.monotonic()
-        self.speed_mark = (self.started, 0)
+        self.phase_started = self.started
         self.images, self.macs_done = 0, 0.0
         self.macs_first: float | None = None
         self.last_metric = ""
@@ -163,7 +163,7 @@ class Records:
         """Phase `index` begins, or goes on after a share of its steps."""
         self.macs_done = sum(self.work[:index]) + share_done * self.work[index]
         self.macs_first = self.macs_done if self.macs_first is None else self.macs_first
-        self.speed_mark = (time.monotonic(), 0)
+        self.phase_started = time.monotonic()
         self.images = 0
 
     def advance(self, phase: Phase, epoch: int, share: float, loss: float, images: int) -> None:
@@ -201,7 +201,7 @@ class Records:
             write_json(self.folder / "ledger.json", entries)
 
     def _speed(self) -> float:
-        return self.images / max(1e-9, time.monotonic() - self.speed_mark[0])
+        return self.images / max(1e-9, time.monotonic() - self.phase_started)
 
     def _left(self) -> str:
         done = self.macs_done - (self.macs_first or 0.0)
