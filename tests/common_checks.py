@@ -284,7 +284,7 @@ def check_sorting(build: Build) -> None:
     net = randomised(build()).double().eval()
     net.set_dropout(0.0)
     groups = list(net.channel_groups())
-    largest, smallest = net.space.largest(), net.space.smallest()
+    largest = net.space.largest()
     chosen = architectures(net.space, 5)
     inputs = {architecture: images(net, architecture) for architecture in chosen}
 
@@ -297,11 +297,12 @@ def check_sorting(build: Build) -> None:
     sort_channels(groups, net.space)  # keeps every network
     kept = outputs()
     assert changes(net, before) or not groups
-    assert max(distance(first[a], kept[a]) for a in chosen) < 1e-12
+    scale = {a: max(float(output.abs().max()) for output in tensors(first[a])) for a in chosen}
+    assert max(distance(first[a], kept[a]) / scale[a] for a in chosen) < 1e-13
     sort_channels(groups, SearchSpace.only(largest))
     sorted_freely = outputs()
-    assert distance(first[largest], sorted_freely[largest]) < 1e-12
-    assert distance(first[smallest], sorted_freely[smallest]) > 1e-6 or not groups
+    assert distance(first[largest], sorted_freely[largest]) / scale[largest] < 1e-13
+    assert any(distance(first[a], sorted_freely[a]) > 1e-6 for a in chosen) or not groups
     before = snapshot(net)
     sort_channels(groups, SearchSpace.only(largest))
     assert not changes(net, before), "what is sorted stays as it is"
@@ -338,7 +339,7 @@ def check_all_is_trained(build: Build) -> None:
     net.set_dropout(0.0)
     rng = random.Random(0)
     missing = {name for name, _ in net.named_parameters()}
-    chosen = [net.space.largest(exits="all"), net.space.smallest(), *(net.space.sample(rng) for _ in range(60))]
+    chosen = [net.space.largest(exits="all"), net.space.smallest(), *(net.space.sample(rng) for _ in range(400))]
     for architecture in chosen:
         net.zero_grad()
         sum(output.square().sum() for output in tensors(net(images(net, architecture), architecture))).backward()

@@ -15,6 +15,8 @@ from onceforall.errors import UserError, check_keys
 
 __all__ = [
     "MAIN_PATH",
+    "NORM_PATH",
+    "POINTWISE_PATH",
     "Architecture",
     "Block",
     "Resolution",
@@ -22,11 +24,18 @@ __all__ = [
     "as_number",
     "as_resolution",
     "is_whole",
+    "path_code",
+    "paths_of_code",
     "side",
 ]
 
 MAIN_PATH = "main"
 """The path that carries kernel and expansion: the inverted residual of a MobileNet, the convolution of a U-Net."""
+
+POINTWISE_PATH, NORM_PATH = "pointwise", "norm_act"
+"""The other two paths of a level in OFAv2: 1x1 convolution, and normalisation with activation."""
+
+_BITS = {MAIN_PATH: 4, POINTWISE_PATH: 2, NORM_PATH: 1}
 
 Resolution = int | tuple[int, ...]
 """Side of a square or cube in pixels, or one size for each axis where they differ."""
@@ -199,6 +208,26 @@ def as_resolution(value: Any) -> Resolution:
     if isinstance(value, list | tuple) and value and all(is_whole(size) and size > 0 for size in value):
         return value[0] if len(set(value)) == 1 else tuple(value)
     raise UserError(f"resolution {value!r}: must be a positive whole number, or one for each axis.")
+
+
+def path_code(paths: tuple[str, ...]) -> int | None:
+    """OFAv2's number of a set of paths: 4 for the main path, 2 for pointwise, 1 for norm; None for other paths.
+
+    >>> path_code(("main", "norm_act"))
+    5
+    """
+    return sum(_BITS[name] for name in paths) if set(paths) <= set(_BITS) else None
+
+
+def paths_of_code(code: int) -> tuple[str, ...]:
+    """The set of paths that has a number in OFAv2, from 1 to 7; raises `UserError` for another number.
+
+    >>> paths_of_code(6)
+    ('main', 'pointwise')
+    """
+    if not is_whole(code) or not 1 <= code <= 7:
+        raise UserError(f"level code {code!r}: must be a whole number from 1 to 7, the sum of its paths' 4, 2 and 1.")
+    return tuple(sorted(name for name, bit in _BITS.items() if code & bit))
 
 
 def side(resolution: Resolution) -> int:

@@ -11,7 +11,16 @@ from functools import lru_cache
 from itertools import product
 from typing import Any, TypedDict, final
 
-from onceforall.architecture import MAIN_PATH, Block, Resolution, Stage, as_number, as_resolution, is_whole
+from onceforall.architecture import (
+    MAIN_PATH,
+    Block,
+    Resolution,
+    Stage,
+    as_number,
+    as_resolution,
+    is_whole,
+    paths_of_code,
+)
 from onceforall.errors import UserError, check_keys
 
 __all__ = [
@@ -223,7 +232,7 @@ class StageChoices:
 
 
 def ordered(factor: str, values: Any) -> tuple:
-    """The choices of a factor, checked: numbers from small to large, paths as they were given.
+    """The choices of a factor, checked: numbers from small to large, paths as they were given (as sets or codes).
 
     >>> ordered("kernel_sizes", [7, 3, 5])
     (3, 5, 7)
@@ -276,6 +285,8 @@ def _from_small_to_large(resolutions: list[Resolution]) -> tuple[Resolution, ...
 
 
 def _as_paths(value: Any) -> tuple[str, ...]:
+    if isinstance(value, int):
+        return paths_of_code(value)
     named = isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value)
     if not named or not value or len(set(value)) < len(value):
         raise UserError(f"paths {value!r}: each choice is a tuple of names, at least one, each once.")

@@ -245,13 +245,16 @@ class SearchSpace:
         depth: int | None = None,
         resolution: Resolution | None = None,
         height: int | None = None,
-        paths: tuple[str, ...] | None = None,
+        paths: tuple[str, ...] | str | int | None = None,
         width: float | None = None,
     ) -> Architecture:
-        """The architecture whose factors are constant over the network; what is left out takes its largest value."""
+        """The architecture whose factors are constant over the network; what is left out takes its largest value.
+
+        `paths` is a set of names, one name, or the paper's level code.
+        """
         chosen = {"kernel_size": kernel_size, "expand_ratio": expand_ratio, "depth": depth, "width": width}
         chosen |= {"height": height, "resolution": None if resolution is None else as_resolution(resolution)}
-        chosen["paths"] = None if paths is None else (paths,) if isinstance(paths, str) else tuple(sorted(paths))
+        [chosen["paths"]] = [None] if paths is None else ordered("paths", [(paths,) if isinstance(paths, str) else paths])
         names = {_factor(name) for name, _ in self._variables}
         for factor, value in chosen.items():
             if value is not None and factor not in names:

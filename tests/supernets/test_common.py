@@ -11,7 +11,7 @@ TINY = {"num_classes": 5, "width_mult": 0.35, "depths": (1, 2), "expand_ratios":
 
 OPTIONS = {  # small enough that a check takes a second
     "ofa_mbv3": TINY | {"in_channels": 2},
-}
+} | {f"{kind}_ofa_mbv3": TINY for kind in ("se_d", "se_p", "se_dp", "ee_b", "ee_d", "ee_p", "ee_dp")}
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

@@ -349,11 +349,10 @@ def test_several_exits_answer_in_a_tuple():
     "space",
     [
         SearchSpace.build(6, resolutions=(32,), depths=(1,), kernel_sizes=(3,)),
-        SearchSpace.build(5, resolutions=(32,), depths=(1,), kernel_sizes=(3,), paths=(("skip",), ("main",))),
         SearchSpace.build(5, resolutions=(32,), depths=(1,), kernel_sizes=(3,), widths=(0.5, 1)),
         SearchSpace.build(5, resolutions=(32,), depths=(1,), kernel_sizes=(3,), stem=BlockChoices((3,))),
     ],
-    ids=["six stages", "paths", "widths", "stem"],
+    ids=["six stages", "widths", "stem"],
 )
 def test_spaces_of_other_networks_are_refused(space):
     with pytest.raises(UserError, match="OFA-MobileNetV3 has"):

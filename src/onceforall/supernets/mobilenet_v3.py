@@ -10,6 +10,10 @@ Feature maps for an input of 224 (or 64) pixels at width multiplier 1:
     stage 4   inverted residuals                              112       1       14 (4)    h-swish     yes
     stage 5   inverted residuals                              160       2       7 (2)     h-swish     yes
     exit      conv 1x1, mean, linear, dropout, linear         960, 1280, classes      h-swish
+
+The seven further networks of OFAv2 (sections III.A and III.B, Table II) are this one with more choices in its search
+space and one flag. Parallel blocks: `space.paths` offers sets of paths beside the inverted residual. Early exits:
+`space.exits` names stages with an exit of their own, of 6 and 8 times the stage's width. Dense skips: `dense`.
 """
 
 from collections.abc import Iterator
@@ -17,11 +21,12 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
-from onceforall.architecture import MAIN_PATH, Architecture, Block
+from onceforall.architecture import Architecture, Block
 from onceforall.errors import UserError
 from onceforall.layers.blocks import ConvNorm, Exit, InvertedResidual, Level, parts
 from onceforall.layers.channels import ChannelGroup
 from onceforall.layers.elastic import Cost, ElasticConv, channels_last, make_divisible
+from onceforall.layers.paths import PathSite, build_level
 from onceforall.search_space import BlockChoices, SearchSpace
 from onceforall.supernets.supernet import Freeze, Outputs, Supernet
 
@@ -41,15 +46,16 @@ STEM_BLOCK = Block(kernel_size=3)
 
 @final
 class OFAMobileNetV3(Supernet):
-    """OFA-MobileNetV3 with elastic kernel size, expansion, depth and resolution.
+    """OFA-MobileNetV3 with elastic kernel size, expansion, depth, resolution, level (paths) and height (exits).
 
     Args:
-        space: choices of its five stages.
+        space: choices of its five stages; their paths are names of `layers.paths.PATHS`.
         num_classes: number of classes.
         in_channels: channels of the images.
         width_mult: multiplies every width of the table above; results are rounded to multiples of 8.
         dropout: rate before the last linear layer.
         kernel_rule: how smaller kernels are made; see `layers.kernels`.
+        dense: add to the output of each level of a stage, from the third, those of all earlier ones but the last.
     """
 
     def __init__(
@@ -60,16 +66,15 @@ class OFAMobileNetV3(Supernet):
         width_mult: float = 1.0,
         dropout: float = 0.1,
         kernel_rule: str = "transform",
+        dense: bool = False,
     ) -> None:
         options: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels, "width_mult": width_mult}
-        super().__init__(space, options | {"dropout": dropout, "kernel_rule": kernel_rule})
-        if len(space.stages) > len(STAGES) or space.paths != ((MAIN_PATH,),):
-            raise UserError(
-                f"OFA-MobileNetV3 has {len(STAGES)} stages and the path {MAIN_PATH!r}; the search space has "
-                f"{len(space.stages)} stages and the paths {space.paths}."
-            )
+        super().__init__(space, options | {"dropout": dropout, "kernel_rule": kernel_rule, "dense": dense})
+        if len(space.stages) > len(STAGES):
+            raise UserError(f"OFA-MobileNetV3 has {len(STAGES)} stages; the search space has {len(space.stages)}.")
         if space.widths or space.stem or space.head:
             raise UserError("OFA-MobileNetV3 has no elastic stage widths, stem or head, and the search space has.")
+        self.dense = dense
         stem_width = make_divisible(STEM_WIDTH * width_mult)
         self.stem = nn.ModuleList(
             [
@@ -85,8 +90,7 @@ class OFAMobileNetV3(Supernet):
             out = make_divisible(base * width_mult)
             stage = nn.ModuleList()
             for block in choices.blocks:
-                main = InvertedResidual(width, out, block, stride, activation, squeeze, kernel_rule)
-                stage.append(Level({MAIN_PATH: main}))
+                stage.append(build_level(PathSite(width, out, block, stride, activation, squeeze, kernel_rule)))
                 width, stride = out, 1
             self.stages.append(stage)
             if number in space.exits:
@@ -101,8 +105,11 @@ class OFAMobileNetV3(Supernet):
         x = unexpanded(x, STEM_BLOCK, freeze.stem)
         outputs = []
         for number, (levels, stage) in enumerate(zip(self._levels(), architecture.stages, strict=False), start=1):
+            outs: list[Tensor] = []  # of the stage's levels, before anything is added to them
             for level, block, frozen in zip(levels, stage.blocks, freeze.blocks(stage), strict=False):
-                x = level(x, block, frozen)
+                outs.append(level(x, block, frozen))
+                # the one before the last is in the last already, by its identity (OFAv2, section III.A)
+                x = sum(outs[:-2], outs[-1]) if self.dense else outs[-1]
             if number in architecture.exits:
                 outputs.append(self._exit(number)(x, freeze.head))
         return outputs[0] if len(outputs) == 1 else tuple(outputs)

@@ -2,9 +2,10 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from onceforall.architecture import Resolution, as_number, is_whole
+from onceforall.architecture import MAIN_PATH, Resolution, as_number, is_whole, paths_of_code
 from onceforall.choices import ordered
 from onceforall.errors import UserError, check_choice, suggestion
 from onceforall.layers.kernels import KERNEL_RULES
@@ -24,15 +25,23 @@ def ofa_mbv3(
     kernel_sizes: Sequence[int] = (3, 5, 7),
     expand_ratios: Sequence[float] = (3, 4, 6),
     depths: Sequence[int] = (2, 3, 4),
+    paths: Sequence[tuple[str, ...] | int] = ((MAIN_PATH,),),
+    heights: Sequence[int] = (),
     resolutions: Sequence[Resolution] = tuple(range(128, 225, 4)),
     kernel_rule: str = "transform",
+    dense: bool = False,
 ) -> OFAMobileNetV3:
-    """OFA-MobileNetV3 (Once-for-All, ICLR 2020): kernel 3-7, expansion 3-6, depth 2-4 in five stages."""
+    """OFA-MobileNetV3 (Once-for-All, ICLR 2020): kernel 3-7, expansion 3-6, depth 2-4 in five stages.
+
+    With `paths`, `heights` and `dense` it is each of OFAv2's networks (2023, Table II), which have names of their own.
+    """
     check_choice("kernel_rule", kernel_rule, KERNEL_RULES)
     as_number("width_mult", width_mult, 100)
     for name, count in (("num_classes", num_classes), ("in_channels", in_channels)):
         if not is_whole(count) or count < 1:
             raise UserError(f"{name} {count!r}: must be a whole number of at least 1.")
+    if not isinstance(dense, bool):
+        raise UserError(f"dense {dense!r}: must be true or false.")
     if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
         raise UserError(f"dropout {dropout!r}: must be a number of at least 0 and below 1.")
     small = [r for r in ordered("resolutions", resolutions) if min((r,) if isinstance(r, int) else r) < 16]
@@ -46,11 +55,27 @@ def ofa_mbv3(
         depths=depths,
         kernel_sizes=kernel_sizes,
         expand_ratios=expand_ratios,
+        paths=paths,
+        heights=heights,
     )
-    return OFAMobileNetV3(space, num_classes, in_channels, width_mult, dropout, kernel_rule)
+    return OFAMobileNetV3(space, num_classes, in_channels, width_mult, dropout, kernel_rule, dense)
 
 
-SUPERNETS: dict[str, Callable[..., Supernet]] = {"ofa_mbv3": ofa_mbv3}
+PARALLEL: dict[str, Any] = {"paths": tuple(map(paths_of_code, (1, 2, 4, 3, 5, 6, 7)))}  # from the smallest set
+EARLY_EXITS: dict[str, Any] = {"heights": (1, 2, 3, 4, 5)}
+DENSE: dict[str, Any] = {"dense": True}
+_ofav2 = partial(ofa_mbv3, resolutions=(48, 52, 56, 60, 64))
+
+SUPERNETS: dict[str, Callable[..., Supernet]] = {
+    "ofa_mbv3": ofa_mbv3,
+    "se_d_ofa_mbv3": partial(_ofav2, **DENSE),
+    "se_p_ofa_mbv3": partial(_ofav2, **PARALLEL),
+    "se_dp_ofa_mbv3": partial(_ofav2, **DENSE, **PARALLEL),
+    "ee_b_ofa_mbv3": partial(_ofav2, **EARLY_EXITS),
+    "ee_d_ofa_mbv3": partial(_ofav2, **EARLY_EXITS, **DENSE),
+    "ee_p_ofa_mbv3": partial(_ofav2, **EARLY_EXITS, **PARALLEL),
+    "ee_dp_ofa_mbv3": partial(_ofav2, **EARLY_EXITS, **DENSE, **PARALLEL),
+}
 """Functions that build an elastic network from keywords."""
 
 NETWORK_CLASSES: dict[str, type[Supernet]] = {"OFAMobileNetV3": OFAMobileNetV3}
