@@ -13,7 +13,7 @@ from onceforall.evaluation.metrics import classification_metrics
 from onceforall.evaluation.results import write_results
 from onceforall.layers.elastic import Cost
 from onceforall.search_space import SearchSpace
-from onceforall.training.phases import progressive_shrinking
+from onceforall.training.schedules import progressive_shrinking
 
 SPACE = SearchSpace.build(2, resolutions=(24, 32), depths=(1, 2), kernel_sizes=(3, 5), expand_ratios=(3, 4, 6))
 PHASES = progressive_shrinking(SPACE, total_epochs=8)

@@ -593,7 +593,7 @@ def golden_breaches(schedules: set[str], runs: dict[str, str]) -> list[str]:
 
 
 def test_every_schedule_has_its_golden_run():
-    schedules = importlib.import_module(f"{PACKAGE}.training.phases").SCHEDULES
+    schedules = importlib.import_module(f"{PACKAGE}.training.schedules").SCHEDULES
     assert schedules
     undocumented_ones = [name for name, function in schedules.items() if not function.__doc__]
     assert not undocumented_ones, f"without a docstring: {undocumented_ones}"

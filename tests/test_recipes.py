@@ -20,7 +20,7 @@ from onceforall.recipes import (
     recipe_from_dict,
 )
 from onceforall.training.loop import train
-from onceforall.training.phases import SMALL_ROWS
+from onceforall.training.schedules import SMALL_ROWS
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def photos(tmp_path_factory):
 TINY = ("network.resolutions=[24]", "network.width_mult=0.25", "phases.all.batch_size=16")
 OWN = {
     "imagenet-ps": ("run.micro_batches=2", "run.precision=fp32", "data.image_size=24", "data.validation_fraction=0.2"),
-    "tiny-imagenet-ps": ("data.kind=folder",),
+    "tiny-imagenet-eps": ("data.kind=folder",),
 }
 
 

@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from onceforall.training.loop import train as train
     from onceforall.training.phases import Phase as Phase
     from onceforall.training.phases import Teacher as Teacher
-    from onceforall.training.phases import progressive_shrinking as progressive_shrinking
-    from onceforall.training.phases import sandwich as sandwich
+    from onceforall.training.schedules import extended_progressive_shrinking as extended_progressive_shrinking
+    from onceforall.training.schedules import progressive_shrinking as progressive_shrinking
+    from onceforall.training.schedules import sandwich as sandwich
 
 _HOMES = {
     "architecture": ("Architecture", "Block", "Stage"),
@@ -58,7 +59,8 @@ _HOMES = {
     "supernets.supernet": ("Freeze", "Supernet"),
     "training.checkpoint": ("load_network",),
     "training.loop": ("RunOptions", "train"),
-    "training.phases": ("Phase", "Teacher", "progressive_shrinking", "sandwich"),
+    "training.phases": ("Phase", "Teacher"),
+    "training.schedules": ("extended_progressive_shrinking", "progressive_shrinking", "sandwich"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = list(_HOME_OF)

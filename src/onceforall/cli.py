@@ -14,11 +14,11 @@ import click
 
 from onceforall import __version__
 from onceforall.errors import UserError
+from onceforall.studies.command import study
 
 if TYPE_CHECKING:
     from onceforall.evaluation.evaluate import Evaluation
     from onceforall.exporting import ExportReport
-    from onceforall.recipes import Recipe
     from onceforall.runs import Run
 
 __all__ = ["main"]
@@ -68,6 +68,8 @@ def main() -> None:
     """
 
 
+main.add_command(study)
+
 _SET = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a field of the recipe; may be repeated."
 )
@@ -87,9 +89,9 @@ def quickstart(out: Path, overrides: tuple[str, ...]) -> None:
       onceforall quickstart --out runs/quickstart
     """
     from onceforall.recipes import make_recipe
-    from onceforall.runs import export_run, find_architecture, open_run
+    from onceforall.runs import export_run, find_architecture, open_run, train_run
 
-    _train(make_recipe("digits-ps", overrides), out, resume=False)
+    train_run(make_recipe("digits-ps", overrides), out)
     run = open_run(out)
     _evaluate(run, split="validation", random_ones=8, grid=False, latency=False, calibration=None, quiet=True)
     results = _evaluate(run, split="test", random_ones=8, grid=False, latency=True, calibration=None, quiet=False)
@@ -110,6 +112,7 @@ def quickstart(out: Path, overrides: tuple[str, ...]) -> None:
 @_SET
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, exactly where it was.")
 @click.option("--max-minutes", type=float, help="Stop after this time; go on later with --resume.")
+@click.option("--until", metavar="PHASE", help="Stop after this phase; go on later with --resume.")
 def train(
     recipe: str,
     data: Path | None,
@@ -117,6 +120,7 @@ def train(
     overrides: tuple[str, ...],
     resume: bool,
     max_minutes: float | None,
+    until: str | None,
 ) -> None:
     """Train the elastic network of RECIPE; `onceforall recipes` lists them.
 
@@ -126,11 +130,12 @@ def train(
       torchrun --nproc-per-node 2 -m onceforall train images-ps --data photos --set run.micro_batches=2
     """
     from onceforall.recipes import make_recipe
-    from onceforall.runs import is_finished
+    from onceforall.runs import is_finished, train_run
 
     limit = () if max_minutes is None else (f"run.max_minutes={max_minutes}",)
     folder = out or Path("runs") / recipe
-    _train(make_recipe(recipe, (*overrides, *limit), data), folder, resume)
+    made = make_recipe(recipe, (*overrides, *limit), data)
+    train_run(made, folder, resume=resume, until=until, progress=_progress())
     if is_finished(folder) and os.environ.get("RANK", "0") == "0":  # one of several processes speaks
         click.echo(f"done: {folder}\nnext: onceforall evaluate {folder}")
 
@@ -309,24 +314,6 @@ def data_check(path: Path, as_json: bool) -> None:
 
 
 # -- what several commands do -------------------------------------------------------------------------------------
-
-
-def _train(recipe: "Recipe", out: Path, resume: bool) -> None:
-    from onceforall.recipes import build_data, build_phases, build_supernet, build_task
-    from onceforall.training.loop import train as run_training
-
-    images = build_data(recipe, _progress())
-    supernet = build_supernet(recipe, images)
-    run_training(
-        supernet,
-        build_phases(recipe, supernet),
-        build_task(recipe, images),
-        images,
-        run_dir=out,
-        options=recipe.run,
-        resume=resume,
-        settings={"recipe": recipe.to_dict()},
-    )
 
 
 def _evaluate(

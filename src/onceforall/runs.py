@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -10,24 +10,74 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from onceforall.architecture import Architecture
+from onceforall.architecture import Architecture, Resolution
 from onceforall.data import ImageData
 from onceforall.errors import UserError, check_choice
 from onceforall.evaluation.environment import environment
-from onceforall.evaluation.evaluate import Evaluation, calibrated_subnet, evaluate
+from onceforall.evaluation.evaluate import Evaluation, calibrated_subnet
+from onceforall.evaluation.grid import Member, draw_members, exit_members, grid_members, grid_row, summarise
 from onceforall.evaluation.latency import measure_latency
-from onceforall.evaluation.results import best_architecture, read_results, write_results
+from onceforall.evaluation.result_cache import ResultCache, pack_scores
+from onceforall.evaluation.results import RESULTS, best_architecture, json_types, read_results, write_results
 from onceforall.evaluation.tasks import Task
 from onceforall.exporting import ExportReport, export
-from onceforall.recipes import Recipe, build_data, build_task, recipe_from_dict
+from onceforall.files import write_text
+from onceforall.recipes import Recipe, build_data, build_phases, build_supernet, build_task, recipe_from_dict
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.checkpoint import load_network
+from onceforall.training.distributed import pick_device
+from onceforall.training.loop import train
 from onceforall.training.records import SETTINGS
 
-__all__ = ["Run", "chosen_architectures", "evaluate_run", "export_run", "find_architecture", "is_finished", "open_run"]
+__all__ = [
+    "Run",
+    "chosen_architectures",
+    "evaluate_run",
+    "export_run",
+    "find_architecture",
+    "is_finished",
+    "open_run",
+    "train_run",
+]
 
 VERIFY_IMAGES = 64
+
+
+def train_run(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    until: str | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> None:
+    """Train a recipe into `folder`, or go on with the run there.
+
+    Args:
+        recipe: what is trained.
+        folder: the run directory.
+        resume: go on exactly where the run was; a run that ended may go on with more phases behind those it had.
+        until: the name of the phase after which to stop.
+        progress: told of how far reading the data is.
+    """
+    data = build_data(recipe, progress)
+    supernet = build_supernet(recipe, data)
+    phases = build_phases(recipe, supernet)
+    if until is not None:
+        names = [phase.name for phase in phases]
+        check_choice("phase", until, names)
+        phases = phases[: names.index(until) + 1]
+    train(
+        supernet,
+        phases,
+        build_task(recipe, data),
+        data,
+        run_dir=folder,
+        options=recipe.run,
+        resume=resume,
+        settings={"recipe": recipe.to_dict()},
+    )
 
 
 @final
@@ -43,6 +93,7 @@ class Run:
         supernet: with the best weights of the last phase that has any, in evaluation mode.
         phase: the name of that phase.
         finished: whether it is the last phase of the schedule and was completed.
+        described: what `run.json` says: the phases, the options, the data.
     """
 
     folder: Path
@@ -52,6 +103,7 @@ class Run:
     supernet: Supernet
     phase: str
     finished: bool
+    described: Mapping[str, Any]
 
 
 def open_run(folder: str | Path, data: str | Path | None = None, phase: str | None = None) -> Run:
@@ -79,7 +131,17 @@ def open_run(folder: str | Path, data: str | Path | None = None, phase: str | No
     loaded = build_data(recipe)
     if loaded.fingerprint != described["data"]["fingerprint"]:
         raise UserError(f"the images at {recipe.data.path} are not those that {folder} was trained on.")
-    return Run(folder, recipe, loaded, build_task(recipe, loaded), load_network(weights), phase, finished)
+    return Run(folder, recipe, loaded, build_task(recipe, loaded), load_network(weights), phase, finished, described)
+
+
+def phase_runs(run: Run) -> Iterator[Run]:
+    """The same run after each of its phases that has weights, the first phase first."""
+    names = [phase["name"] for phase in run.described["phases"]]
+    for number, name in enumerate(names, start=1):
+        best = run.folder / "checkpoints" / f"{number}-{name}-best.safetensors"
+        if best.is_file():
+            finished = name == names[-1] and is_finished(run.folder)
+            yield replace(run, supernet=load_network(best), phase=name, finished=finished)
 
 
 def is_finished(folder: str | Path) -> bool:
@@ -103,16 +165,13 @@ def _weights(folder: Path, names: list[str], wanted: str | None) -> tuple[str, P
 # -- what is done with a run --------------------------------------------------------------------------------------
 
 
-def chosen_architectures(space: SearchSpace, *, random_ones: int, grid: bool, seed: int) -> dict[str, Architecture]:
-    """The largest and the smallest architecture with random ones, or the grid, by names for tables.
+def chosen_architectures(space: SearchSpace, *, random_ones: int, seed: int) -> dict[str, Architecture]:
+    """The largest and the smallest architecture with random ones, by names for tables.
 
     Random architectures are drawn by `seed` and differ from one another. A space smaller than the number wanted
     gives all it has, as far as drawing finds them.
     """
     out = {"largest": space.largest(), "smallest": space.smallest()}
-    if grid:
-        members = [architecture for architecture, _ in space.grid() if architecture not in out.values()]
-        return out | {f"grid_{number}": member for number, member in enumerate(members, start=1)}
     rng = random.Random(f"{seed}:architectures")
     seen = set(out.values())
     for _ in range(20 * random_ones):
@@ -123,6 +182,10 @@ def chosen_architectures(space: SearchSpace, *, random_ones: int, grid: bool, se
     return out
 
 
+Progress = Callable[[int, int], object]
+"""Told how many of how many results are there; at first with those of earlier calls."""
+
+
 def evaluate_run(
     run: Run,
     architectures: Mapping[str, Architecture],
@@ -130,9 +193,11 @@ def evaluate_run(
     split: str = "test",
     calibration_images: int | None = None,
     latency: bool = False,
-    progress: Callable[[str, Evaluation, dict[str, Any]], object] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Evaluate architectures of a run on a split, write the results into its folder, and return them.
+
+    Every result is kept in the folder as soon as it is there, and what an earlier call measured is not measured again.
 
     Args:
         run: from `open_run`.
@@ -141,42 +206,114 @@ def evaluate_run(
         calibration_images: training images for re-estimating batch normalisation; the recipe's number by default,
             0 to see what leaving it out does.
         latency: also measure each network on this machine's processor, one thread, batch 1.
-        progress: called with each name, result and further columns.
+        progress: see `Progress`.
     """
     images = run.recipe.run.calibration_images if calibration_images is None else calibration_images
-    results, columns = [], []
-    for name, architecture in architectures.items():
-        [result] = evaluate(
-            run.supernet,
-            [architecture],
-            run.task,
-            run.data,
-            split=split,
-            calibration_images=images,
-            calibration_rule=run.recipe.run.calibration_rule,
-            seed=run.recipe.run.seed,
-            keep_probabilities=name in ("largest", "smallest"),
-        )
-        further = {"latency_ms": _latency_ms(run.supernet, architecture)} if latency else {}
-        results.append(result)
-        columns.append(further)
-        if progress is not None:
-            progress(name, result, further)
+    with_predictions = [architectures[name] for name in ("largest", "smallest") if name in architectures]
+    found = _measure(run, architectures.values(), [split], images, with_predictions, progress)
     facts = {"phase": run.phase, "calibration_images": images, "environment": environment()}
     write_results(
         run.folder,
-        results,
+        [found[architecture, split] for architecture in architectures.values()],
         list(architectures),
         split=split,
         labels=run.data.labels(split),
         files=run.data.files(split),
         classes=run.data.classes,
         facts=facts,
-        columns=columns,
+        columns=[{"latency_ms": _latency_ms(run.supernet, a)} if latency else {} for a in architectures.values()],
         metric=run.task.metric,
         higher_is_better=run.task.higher_is_better,
     )
     return read_results(run.folder, split)
+
+
+def evaluate_grid(
+    run: Run,
+    *,
+    resolutions: Sequence[Resolution] | None = None,
+    limit: int | None = None,
+    calibration_images: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Evaluate the grid of the run's phase on validation and test, as the tables of OFAv2 do (section V).
+
+    The members are the networks of the phase's space whose factors are constant over the network; of a phase that
+    trains the largest network only they are that network at each resolution, with all its exits. The result is
+    written to `results/grids/<phase>.json` in the run's folder and returned. Results are kept as by `evaluate_run`.
+
+    Args:
+        run: from `open_run` or `phase_runs`.
+        resolutions: only these of the phase's resolutions.
+        limit: at most so many members, drawn by the recipe's seed, the smallest and the largest always among them.
+        calibration_images, progress: as for `evaluate_run`.
+    """
+    images = run.recipe.run.calibration_images if calibration_images is None else calibration_images
+    index, phase = _phase(run)
+    space = SearchSpace.from_dict(phase["space"])
+    members = grid_members(space, largest=phase["sampler"] == "largest", resolutions=resolutions)
+    drawn = draw_members(members, limit, run.recipe.run.seed)
+    alone = exit_members(drawn, run.supernet.space)
+    splits, metric = ("validation", "test"), run.task.metric
+    found = _measure(run, [member.architecture for member in (*drawn, *alone)], splits, images, (), progress)
+
+    def rows(of: Sequence[Member]) -> list[dict[str, Any]]:
+        return [grid_row(member, {split: found[member.architecture, split] for split in splits}) for member in of]
+
+    measured = rows(drawn)
+    summary = summarise(measured, metric, run.task.higher_is_better)
+    if summary["chosen"] is not None:
+        digest = summary["chosen"]["digest"]
+        [chosen] = [member.architecture for member in drawn if member.architecture.digest() == digest]
+        scores = found[chosen, "test"].correct
+        summary["chosen"]["correct"] = None if scores is None else pack_scores(scores)
+    contents = {
+        "phase": run.phase,
+        "index": index,
+        "metric": metric,
+        "higher_is_better": run.task.higher_is_better,
+        "images": {split: run.data.count(split) for split in splits},
+        "calibration_images": images,
+        "combinations": sum(member.multiplicity for member in members),
+        "distinct": len(members),
+        "drawn": None if len(drawn) == len(members) else len(drawn),
+        "rows": measured,
+        "summary": summary,
+        "exits": rows(alone),
+    }
+    contents = json_types(contents)
+    write_text(run.folder / RESULTS / "grids" / f"{run.phase}.json", json.dumps(contents) + "\n")
+    return contents
+
+
+def _phase(run: Run) -> tuple[int, Mapping[str, Any]]:
+    """Number, from 0, and values of the phase of the run's weights."""
+    return next((i, phase) for i, phase in enumerate(run.described["phases"]) if phase["name"] == run.phase)
+
+
+def _measure(
+    run: Run,
+    architectures: Iterable[Architecture],
+    splits: Sequence[str],
+    calibration_images: int,
+    keep: Collection[Architecture],
+    progress: Progress | None,
+) -> dict[tuple[Architecture, str], Evaluation]:
+    """Results by architecture and split, kept in the run's folder; measured on a GPU where there is one."""
+    settings = run.recipe.run
+    cache = ResultCache(
+        run.folder / RESULTS / "cache" / f"{run.phase}.jsonl",
+        run.supernet,
+        calibration_images=calibration_images,
+        calibration_rule=settings.calibration_rule,
+        seed=settings.seed,
+        exit_weights=_phase(run)[1].get("exit_output_weights"),
+    )
+    try:
+        run.supernet.to(pick_device("auto"))
+        return cache.evaluate(architectures, run.task, run.data, splits=splits, keep=keep, progress=progress)
+    finally:
+        run.supernet.to("cpu")
 
 
 def _latency_ms(supernet: Supernet, architecture: Architecture) -> float:

@@ -252,9 +252,11 @@ class SearchSpace:
 
         `paths` is a set of names, one name, or the paper's level code.
         """
-        chosen = {"kernel_size": kernel_size, "expand_ratio": expand_ratio, "depth": depth, "width": width}
+        chosen: dict[str, Any] = {"kernel_size": kernel_size, "expand_ratio": expand_ratio, "depth": depth}
+        chosen |= {"width": width, "paths": None}
         chosen |= {"height": height, "resolution": None if resolution is None else as_resolution(resolution)}
-        [chosen["paths"]] = [None] if paths is None else ordered("paths", [(paths,) if isinstance(paths, str) else paths])
+        if paths is not None:
+            [chosen["paths"]] = ordered("paths", [(paths,) if isinstance(paths, str) else paths])
         names = {_factor(name) for name, _ in self._variables}
         for factor, value in chosen.items():
             if value is not None and factor not in names:

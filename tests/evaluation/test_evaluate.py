@@ -1,5 +1,10 @@
 """Evaluation on images in memory, against the same steps written out."""
 
+import random
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +14,10 @@ from onceforall.data import Augmentation, from_arrays
 from onceforall.errors import UserError
 from onceforall.evaluation.calibration import calibrate
 from onceforall.evaluation.cost import cost
-from onceforall.evaluation.evaluate import calibrated_subnet, calibration_batches, evaluate, predict
+from onceforall.evaluation.evaluate import calibrated_subnet, calibration_batches, evaluate, evaluate_each
 from onceforall.evaluation.metrics import classification_metrics
 from onceforall.evaluation.tasks import classification
+from onceforall.evaluation.trunks import group_by_trunk
 from onceforall.search_space import SearchSpace
 from onceforall.supernets import create_supernet
 from onceforall.supernets.mobilenet_v3 import OFAMobileNetV3
@@ -137,29 +143,163 @@ def test_calibrated_subnet(data, net):
     assert next(double.parameters()).dtype == torch.float64
 
 
-def test_predict(data, net):
-    subnet = calibrated_subnet(net, net.space.largest(), data).train()
-    found = list(predict(subnet, data.batches("validation", 20, 5), TASK))
-    assert not subnet.training
-    assert sum(len(labels) for _, labels in found) == data.count("validation")
-    images, labels = everything(data, "validation", 20)
-    np.testing.assert_allclose(np.concatenate([p for p, _ in found]).sum(1), 1, atol=1e-6)
-    assert np.concatenate([labels for _, labels in found]).tolist() == labels.tolist()
+# -- several in one pass ---------------------------------------------------------------------------------------------
+
+WEIGHTS = (0.5, 0.1, 0.4)
+
+
+@pytest.fixture(scope="module")
+def with_exits():
+    """A network with three heights; its statistics of normalisation are random, its weights of about unit gain."""
+    space = SearchSpace.build(
+        5, resolutions=(16, 20), depths=(1, 2), kernel_sizes=(3, 5), expand_ratios=(2, 3), heights=(1, 3, 5)
+    )
+    return randomised(OFAMobileNetV3(space, num_classes=3, in_channels=1, width_mult=0.25)).eval()
+
+
+def different(space):
+    """Single exits of three trunks and two resolutions, and several exits at once, in no order."""
+    out = [a for a, _ in space.grid() if a.depths[0] == 2][::3]
+    everything = space.largest(exits="all")
+    out += [everything, replace(everything, exits=(1, 5)), replace(everything, exits=(3, 5))]
+    out += [replace(everything, stages=everything.stages[:3], exits=(1, 3))]
+    random.Random(0).shuffle(out)
+    return out
+
+
+def by_itself(net, architecture, data, split, weights, calibration_images=40):
+    """Raw outputs of one network, extracted and calibrated by itself, and summed by the formula."""
+    subnet = net.subnet(architecture)
+    calibrate(subnet, list(calibration_batches(data, architecture.resolution, calibration_images, dtype=dtype_of(net))))
+    images, _ = everything(data, split, architecture.resolution)
+    with torch.no_grad():
+        outputs = subnet.eval()(images.to(dtype_of(net)))
+    if isinstance(outputs, torch.Tensor):
+        return outputs
+    exits = [(1, 3, 5).index(number) for number in architecture.exits]
+    factors = [1 / len(exits)] * len(exits) if weights is None else [weights[i] for i in exits]
+    return sum(factor * output for factor, output in zip(factors, outputs, strict=True))
+
+
+def dtype_of(net):
+    return next(net.parameters()).dtype
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_shared_trunks_give_what_each_gives_by_itself(data, with_exits, dtype, tolerance, weights, monkeypatch):
+    net = with_exits.to(dtype)
+    chosen = different(net.space)
+    monkeypatch.setattr(torch.Tensor, "float", lambda tensor: tensor)  # doubles stay doubles up to the probabilities
+    before = snapshot(net)
+    splits = ("validation", "test")
+    found = {
+        (result.architecture, result.split): result
+        for result in evaluate_each(
+            net, chosen, TASK, data, splits=splits, calibration_images=40, exit_weights=weights, keep=chosen
+        )
+    }
+    assert not changes(net, before) and len(found) == 2 * len(chosen)
+    for (architecture, split), result in found.items():
+        expected = by_itself(net, architecture, data, split, weights).softmax(1).numpy()
+        np.testing.assert_allclose(result.probabilities, expected, rtol=0, atol=tolerance)
+        truth = data.labels(split)
+        assert result.metrics == pytest.approx(classification_metrics(expected, truth), abs=tolerance)
+        np.testing.assert_array_equal(result.correct, expected.argmax(1) == truth)
+        assert result.cost == cost(net, architecture) and result.calibration_images == 40
+    answers = [result.probabilities for (_, split), result in found.items() if split == "test"]
+    assert min(np.abs(a - b).max() for a, b in combinations(answers, 2)) > 1e-3, "all networks differ"
+
+
+def test_weights_of_exits_matter(data, with_exits):
+    net = with_exits.float()
+    every = net.space.largest(exits="all")
+    equal, weighted = (
+        evaluate(net, [every], TASK, data, exit_weights=weights, keep_probabilities=True)[0].probabilities
+        for weights in (None, WEIGHTS)
+    )
+    assert np.abs(equal - weighted).max() > 1e-2
+    with pytest.raises(UserError, match="give one for each exit of the network, 3"):
+        evaluate(net, [every], TASK, data, exit_weights=(0.5, 0.5))
+
+
+def test_results_are_in_the_order_of_the_question(data, with_exits):
+    chosen = different(with_exits.space)
+    chosen.append(chosen[0])  # asked twice
+    seen = []
+    results = evaluate(with_exits.float(), chosen, TASK, data, calibration_images=20, progress=seen.append)
+    assert [result.architecture for result in results] == chosen
+    assert len(seen) == len(chosen) - 1 and {result.split for result in results} == {"test"}
+
+
+class Counting:
+    """Images whose preparations are counted."""
+
+    def __init__(self, data):
+        self.data, self.asked = data, []
+        self.count, self.channels = data.count, data.channels
+
+    def batches(self, split, resolution, *args, **options):
+        self.asked.append((split, resolution))
+        return self.data.batches(split, resolution, *args, **options)
+
+
+def test_batches_are_prepared_once_for_all_trunks_of_a_resolution(data, with_exits, monkeypatch):
+    net, counting = with_exits.float(), Counting(data)
+    chosen = [a for a, _ in net.space.grid() if a.depths[0] == 2]
+    once = [(split, size) for size in (16, 20) for split in ("train", "validation", "test")]
+    splits = {"splits": ("validation", "test"), "calibration_images": 20}
+    shared = list(evaluate_each(net, chosen, TASK, counting, **splits))
+    assert counting.asked == once, "resolution after resolution, each split once"
+    monkeypatch.setattr("onceforall.evaluation.evaluate.KEPT_BYTES", 1000)
+    again = list(evaluate_each(net, chosen, TASK, counting, **splits))
+    assert len(counting.asked) == 6 + 6 * len(group_by_trunk(chosen)) / 2, "too many to be kept: again for each trunk"
+    assert [result.metrics for result in shared] == [result.metrics for result in again]
+
+
+def test_a_single_member_streams(data, with_exits):
+    """A batch has been judged before the next one is prepared."""
+    events = []
+
+    class Watched(Counting):
+        def batches(self, *args, **options):
+            for number, batch in enumerate(self.data.batches(*args, **options)):
+                events.append(("prepared", number))
+                yield batch
+
+    def measure(batches):
+        for number, _ in enumerate(batches):
+            events.append(("judged", number))
+        return {"accuracy": 0.0}
+
+    task = replace(TASK, measure=measure)
+    every = with_exits.space.largest(exits="all")
+    list(evaluate_each(with_exits.float(), [every], task, Watched(data), calibration_images=0, batch_size=6))
+    assert events == [(what, number) for number in range(3) for what in ("prepared", "judged")]
+
+
+def test_parts_of_a_split_and_time(data, with_exits):
+    times = []
+
+    @contextmanager
+    def timed(part):
+        times.append(part)
+        yield
+        times.append("end")
+
+    net = with_exits.float()
+    [result] = evaluate_each(
+        net, [net.space.smallest()], TASK, data, images=5, keep=[net.space.smallest()], timed=timed
+    )
+    [whole] = evaluate(net, [net.space.smallest()], TASK, data, keep_probabilities=True)
+    np.testing.assert_allclose(result.probabilities, whole.probabilities[:5], atol=1e-6)
+    assert len(result.correct) == 5 and times == ["calibration", "end", "validation", "end"]
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
 
 
-def test_several_exits_are_averaged(data):
-    space = SearchSpace.build(
-        5, resolutions=(16,), depths=(1,), kernel_sizes=(3,), expand_ratios=(2, 3), heights=(1, 5)
-    )
-    net = randomised(OFAMobileNetV3(space, num_classes=3, in_channels=1, width_mult=0.35)).eval()
-    both = net.space.largest(exits="all")
-    [result] = evaluate(net, [both], TASK, data, calibration_images=0, keep_probabilities=True)
-    images, _ = everything(data, "test", 16)
-    with torch.no_grad():
-        first, last = net(images, both)
-    np.testing.assert_allclose(result.probabilities, ((first + last) / 2).softmax(1).numpy(), atol=1e-5)
-    assert not torch.allclose(first, last)
+def test_a_task_without_scores_of_images(data, net):
+    [result] = evaluate(net, [net.space.smallest()], replace(TASK, per_image=None), data)
+    assert result.correct is None
 
 
 def test_wrong_arguments(data, net):

@@ -14,6 +14,7 @@ from onceforall.evaluation.metrics import (
     classification_metrics,
     confusion_matrix,
     mean_interval,
+    paired_bootstrap,
     per_class_auc,
     per_class_sensitivity,
     per_class_specificity,
@@ -213,3 +214,48 @@ def test_mean_interval_of_one_value_is_unknown_and_of_none_refused() -> None:
             mean_interval(bad)
     with pytest.raises(UserError, match="Did you mean 'bootstrap'"):
         mean_interval([1.0, 2.0], method="bootstrapp")  # pyright: ignore[reportArgumentType]
+
+
+def drawn_one_by_one(first: np.ndarray, second: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
+    """The bootstrap as a textbook says it: draw trainings, draw images, average."""
+    rng = np.random.default_rng(seed)
+    trainings, images = first.shape
+    means = []
+    for _ in range(resamples):
+        rows, columns = rng.integers(trainings, size=trainings), rng.integers(images, size=images)
+        means.append((first - second)[np.ix_(rows, columns)].mean())
+    return tuple(np.quantile(means, [0.025, 0.975]))
+
+
+@pytest.mark.parametrize("trainings", [1, 2, 5])
+def test_paired_bootstrap_is_the_textbooks(trainings: int) -> None:
+    rng = np.random.default_rng(trainings)
+    easy = rng.random(300)  # the same images are hard for both: pairing must use it
+    first = easy < rng.normal(0.60, 0.05, (trainings, 1))
+    second = easy < rng.normal(0.50, 0.05, (trainings, 1))
+    low, high = paired_bootstrap(first, second)
+    assert (low, high) == paired_bootstrap(first, second)
+    expected = drawn_one_by_one(first.astype(float), second.astype(float), 4000, 9)
+    assert (low, high) == pytest.approx(expected, abs=0.006)
+    assert low < first.mean() - second.mean() < high
+
+
+def test_paired_bootstrap_of_one_training_is_normal_for_many_images() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.random(4000) < 0.7, rng.random(4000) < 0.6
+    difference = first.astype(float) - second
+    half = 1.96 * difference.std() / math.sqrt(4000)
+    assert paired_bootstrap(first, second) == pytest.approx(
+        (difference.mean() - half, difference.mean() + half), abs=1e-3
+    )
+    narrow = paired_bootstrap(first, second, 0.5)
+    assert np.diff(narrow) < np.diff(paired_bootstrap(first, second))
+    assert paired_bootstrap(first, first) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [([], []), ([1, 0], [1]), ([[1], [0]], [1, 0]), ([math.nan], [1]), ([[[1]]], [[[1]]])]
+)
+def test_paired_bootstrap_refuses(first: list, second: list) -> None:
+    with pytest.raises(UserError, match="scores must be"):
+        paired_bootstrap(first, second)

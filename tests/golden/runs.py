@@ -24,9 +24,11 @@ from onceforall.evaluation.tasks import classification
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.mobilenet_v3 import OFAMobileNetV3
 from onceforall.training.loop import RunOptions, train
-from onceforall.training.phases import SCHEDULES
+from onceforall.training.schedules import SCHEDULES
 
 STEPS = 20
+FACTORS = {"resolutions": (16, 24), "kernel_sizes": (3, 5), "expand_ratios": (3, 4, 6), "depths": (1, 2)}
+FURTHER = {"extended_progressive_shrinking": {"depths": (1, 3), "heights": (1, 2), "paths": (1, 2, 4, 3, 5, 6, 7)}}
 HERE = Path(__file__).parent
 
 
@@ -44,8 +46,10 @@ def images() -> ImageData:
 def losses(schedule: str) -> list[float]:
     """Loss of each of the 20 steps of a schedule."""
     data = images()
-    space = SearchSpace.build(2, resolutions=(16, 24), kernel_sizes=(3, 5), expand_ratios=(3, 4, 6), depths=(1, 2))
-    supernet = OFAMobileNetV3(space, data.num_classes, data.channels, width_mult=0.25).initialise(0)
+    factors = FACTORS | FURTHER.get(schedule, {})
+    dense = factors["depths"][-1] > 2  # with two levels it would change nothing
+    space = SearchSpace.build(2, **factors)
+    supernet = OFAMobileNetV3(space, data.num_classes, data.channels, width_mult=0.25, dense=dense).initialise(0)
     phases = SCHEDULES[schedule](supernet.space, total_epochs=STEPS)
     phases = [
         replace(phase, batch_size=data.count("train"), learning_rate=0.1 * phase.learning_rate, validate_every=STEPS)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from onceforall.training import loop
-from onceforall.training.phases import SCHEDULES
+from onceforall.training.schedules import SCHEDULES
 
 SPEC = importlib.util.spec_from_file_location("golden_runs", Path(__file__).with_name("runs.py"))
 runs = importlib.util.module_from_spec(SPEC)

@@ -8,7 +8,7 @@ import torch
 
 from onceforall.errors import UserError
 from onceforall.evaluation.tasks import classification
-from onceforall.training.distillation import combine_exits, objective
+from onceforall.training.distillation import objective
 from tiny_runs import one_phase, small_supernet
 
 PHASE = one_phase(small_supernet().space)
@@ -81,10 +81,3 @@ def test_several_exits_share_one_target():
     assert float(objective(OUTPUTS, LABELS, None, task, weighted)) == pytest.approx(HARD)  # one exit needs no weights
     with pytest.raises(UserError, match="3 exits"):
         objective(exits, LABELS, None, task, replace(PHASE, exit_loss_weights=(1.0, 1.0)))
-
-
-def test_exits_are_combined():
-    exits = (OUTPUTS, TARGETS)
-    assert combine_exits(OUTPUTS, (5.0,)) is OUTPUTS
-    torch.testing.assert_close(combine_exits(exits, None), (OUTPUTS + TARGETS) / 2)
-    torch.testing.assert_close(combine_exits(exits, (0.2, 0.8)), 0.2 * OUTPUTS + 0.8 * TARGETS)

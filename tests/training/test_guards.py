@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from onceforall.errors import UserError
+from onceforall.training.checkpoint import save_network
 from onceforall.training.guards import check_run, memory_guard
 from onceforall.training.options import RunOptions
 from onceforall.training.phases import Teacher
@@ -22,6 +23,23 @@ def test_what_can_be_trained_is_left_alone():
     check_run(SUPERNET, [PHASE], DATA, RunOptions(), processes=1)
     carried = replace(PHASE, name="next", optimizer_state="carry", teacher=Teacher("previous_phase"))
     check_run(SUPERNET, [PHASE, carried], DATA, RunOptions(micro_batches=8), processes=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "phase", "expected"),
+    [
+        ({"num_classes": 4}, {}, r"teacher .*saved.safetensors has num_classes 4 and the supernet 3"),
+        ({"in_channels": 3}, {}, r"teacher .*saved.safetensors has in_channels 3 and the supernet 1"),
+        ({}, {"exit_weights": (0.5, 0.5)}, r"exit_weights \(0.5, 0.5\) of the teacher .*saved.safetensors: .* 1 exit"),
+    ],
+)
+def test_a_saved_teacher_must_fit(tmp_path, options, phase, expected):
+    path = tmp_path / "saved.safetensors"
+    save_network(two_stages(**options), path, {})
+    taught = replace(PHASE, teacher=Teacher(str(path), **phase))
+    with pytest.raises(UserError, match=expected):
+        check_run(SUPERNET, [taught], DATA, RunOptions(), processes=1)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -42,6 +60,18 @@ def test_what_can_be_trained_is_left_alone():
             {},
             "'carry' of phase 'next'.*'adam' cannot go on with the state of 'sgd' in phase 'only'",
         ),
+        (
+            [replace(PHASE, exit_loss_weights=(0.5, 0.5))],
+            {},
+            r"exit_loss_weights \(0.5, 0.5\) of phase 'only': must be 1 number.* to 1, .* of the exits: 2",
+        ),
+        ([replace(PHASE, exit_output_weights=(0.9,))], {}, r"exit_output_weights \(0.9,\) of phase 'only'"),
+        (
+            [PHASE, replace(PHASE, name="next", teacher=Teacher("first", exit_weights=(0.2, 0.8)))],
+            {},
+            r"exit_weights of the teacher \(0.2, 0.8\) of phase 'next'",
+        ),
+        ([replace(PHASE, teacher=Teacher("nothing.safetensors"))], {}, "nothing.safetensors"),
         ([PHASE], {"micro_batches": 3, "processes": 2}, "micro_batches 3: must be a multiple of the 2 processes"),
         ([PHASE], {"micro_batches": 9}, "micro_batches 9: cuts the 16 images of a step of phase 'only'"),
         ([replace(PHASE, batch_size=500)], {"micro_batches": 22}, "cuts the 42 images"),

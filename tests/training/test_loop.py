@@ -14,11 +14,13 @@ from onceforall.errors import UserError
 from onceforall.evaluation.tasks import classification
 from onceforall.layers.channels import sort_channels
 from onceforall.supernets import Freeze
+from onceforall.supernets.registry import create_supernet
 from onceforall.training import loop
 from onceforall.training.checkpoint import load_network, read_state
 from onceforall.training.phases import Teacher, draw_architectures
 from onceforall.training.randomness import key, seeded_layers
 from onceforall.training.records import Records
+from onceforall.training.schedules import extended_progressive_shrinking
 from onceforall.training.teachers import TeacherNetwork
 from onceforall.training.validation import Validator
 from tiny_runs import one_phase, run, small_supernet, striped
@@ -209,6 +211,39 @@ def test_frozen_parts_stay_bit_for_bit(tmp_path, freeze, frozen):
     assert all(parameter.grad is None for name, parameter in supernet.named_parameters() if frozen(name))
     moments = read_state(tmp_path / "run/checkpoints")[0]["optimizer"]["moments"]
     assert moments and not set(moments) & expected
+
+
+def test_which_exits_and_paths_each_phase_moves(tmp_path):
+    """An exit that no sampled height reaches keeps its weights; full trains all exits (OFAv2, Table III)."""
+    space = {"depths": (1,), "expand_ratios": (3,), "kernel_sizes": (3, 5), "resolutions": (16,)}
+    supernet = create_supernet("ee_p_ofa_mbv3", num_classes=3, in_channels=1, width_mult=0.25, **space)
+    names = [name for name, _ in supernet.named_parameters()]
+
+    def trained(**arguments):
+        phases = extended_progressive_shrinking(
+            supernet.space, total_epochs=12, subnets_per_step=4, exit_weights="unif", **arguments
+        )
+        phases = [replace(p, epochs=2, batch_size=12, weight_decay=0.0, start_from="last") for p in phases[:6]]
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        before = {name: tensor.clone() for name, tensor in supernet.initialise(0).state_dict().items()}
+        run(folder, phases, supernet=supernet, data=striped(40), extreme_validation=2, **QUICK)
+        for number, phase in enumerate(phases, start=1):
+            after = load_network(folder / f"checkpoints/{number}-{phase.name}-last.safetensors").state_dict()
+            yield phase.name, {name for name in names if not torch.equal(before[name], after[name])}
+            before = after
+
+    def exits(moved):
+        return {int(name.split(".")[1]) for name in moved if name.startswith("exits.")}
+
+    found = dict(trained())
+    assert list(found) == ["full", "kernel", "level_1", "level_2", "height_1", "height_2"]
+    assert [exits(moved) for moved in found.values()] == [{1, 2, 3, 4, 5}, {5}, {5}, {5}, {4, 5}, {3, 4, 5}]
+    for moved in found.values():
+        for path in ("main", "pointwise", "norm_act"):
+            assert [name for name in moved if f"paths.{path}." in name], path
+    matrices = [[name for name in moved if "matrices" in name] for moved in found.values()]
+    assert not matrices[0] and all(matrices[1:]), "only smaller kernels use the matrices"
+    assert [exits(moved) for moved in dict(trained(train_all_exits=True)).values()][:4] == [{1, 2, 3, 4, 5}] * 4
 
 
 # -- what a phase starts from and leaves -------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ does it at random moments).
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,8 +22,9 @@ from safetensors.torch import load_file
 from onceforall.errors import UserError
 from onceforall.evaluation.tasks import classification
 from onceforall.training import checkpoint, loop
-from onceforall.training.phases import Teacher, progressive_shrinking
+from onceforall.training.phases import Teacher
 from onceforall.training.records import Records
+from onceforall.training.schedules import progressive_shrinking
 from onceforall.training.validation import Validator
 from tiny_runs import ROWS, one_phase, run, striped, two_stages
 
@@ -174,6 +176,32 @@ def test_a_finished_run_is_not_trained_again(tmp_path, undisturbed, monkeypatch)
     trained = run(tmp_path / "run", shrinking(), supernet=supernet(), data=DATA, resume=True, **QUICK)
     check_same(left_by(tmp_path / "run"), undisturbed["shrinking"][0])
     check_same(dict(trained.state_dict()), undisturbed["shrinking"][1])
+
+
+def test_a_run_that_ended_goes_on_with_more_phases(tmp_path, undisturbed):
+    """As if all had been asked for at once; the phases it had must be the same, what made them need not be."""
+    phases = shrinking()
+
+    def part(count, folder, name, resume=True, given=phases):
+        settings = {"recipe": {"name": name, "schedule": {"rows": name}, "phases": {name: 1}}}
+        return run(folder, given[:count], supernet=supernet(), data=DATA, settings=settings, resume=resume, **QUICK)
+
+    part(1, tmp_path / "run", "short", resume=False)
+    part(2, tmp_path / "run", "longer")
+    shutil.copytree(tmp_path / "run", tmp_path / "branch")
+    trained = part(3, tmp_path / "run", "whole")
+    found, expected = left_by(tmp_path / "run"), undisturbed["shrinking"][0]
+    check_same(found, expected)
+    check_same(dict(trained.state_dict()), undisturbed["shrinking"][1])
+    kept = json.loads((tmp_path / "run/run.json").read_text())
+    assert [phase["name"] for phase in kept["phases"]] == [phase.name for phase in phases]
+    assert kept["settings"]["recipe"]["name"] == "whole"
+    before = (tmp_path / "branch/run.json").read_text()
+    with pytest.raises(UserError, match=r"phases\.1\.learning_rate"):
+        part(3, tmp_path / "branch", "other", given=[phases[0], replace(phases[1], learning_rate=0.5), phases[2]])
+    with pytest.raises(UserError, match=r"phases\.1\..* before, absent now"):
+        part(1, tmp_path / "branch", "shorter")
+    assert (tmp_path / "branch/run.json").read_text() == before
 
 
 def test_time_that_is_over_stops_after_each_step(tmp_path, undisturbed, capsys):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,10 +10,15 @@ from torch.nn import functional as F
 
 from onceforall.errors import UserError
 from onceforall.evaluation.calibration import calibrate
+from onceforall.evaluation.tasks import classification
 from onceforall.layers.elastic import ElasticBatchNorm
+from onceforall.search_space import SearchSpace
+from onceforall.supernets.mobilenet_v3 import OFAMobileNetV3
+from onceforall.training.distillation import objective
 from onceforall.training.phases import Teacher
-from onceforall.training.teachers import TeacherNetwork, as_teacher
-from tiny_runs import small_supernet
+from onceforall.training.schedules import exit_weights_of
+from onceforall.training.teachers import TeacherNetwork, as_teacher, teaching_phase
+from tiny_runs import one_phase, small_supernet
 
 
 def images(size=24, count=8, seed=0):
@@ -112,6 +118,53 @@ def test_exits_are_summed_with_the_weights_of_the_teacher():
     )
     with pytest.raises(UserError, match="2 exits"):
         TeacherNetwork(Exits(), Teacher("first", exit_weights=(1.0,)), no_images).soft_targets(x, 24)
+
+
+def test_exits_of_five_are_summed_before_the_softmax():
+    """ENS-KD (OFAv2, section III.E): the soft targets are softmax((5 z1 + 4 z2 + 3 z3 + 2 z4 + z5) / 15)."""
+    space = SearchSpace.build(5, resolutions=(24,), depths=(1,), kernel_sizes=(3,), heights=(1, 2, 3, 4, 5))
+    supernet = OFAMobileNetV3(space, num_classes=3, in_channels=1, width_mult=0.25).initialise(1).double()
+    network = supernet.subnet(space.largest(exits="all"))
+    x = images().double()
+    with torch.no_grad():
+        logits = [z.numpy() for z in in_training_without_dropout(network, x)]
+    weights, _ = exit_weights_of("desc", 5)
+    made = TeacherNetwork(network, Teacher("first", exit_weights=weights), no_images).soft_targets(x, 24)
+    expected = sum((5 - i) * z for i, z in enumerate(logits)) / 15
+    np.testing.assert_allclose(made.numpy(), expected, rtol=1e-12, atol=1e-14)
+
+    student = torch.randn(8, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    labels = torch.arange(8) % 3
+    objective(student, labels, made, classification(), one_phase(space)).backward()
+
+    def softmax(z):
+        return np.exp(z) / np.exp(z).sum(1, keepdims=True)
+
+    probabilities = softmax(student.detach().numpy())
+    smoothed = 0.9 * np.eye(3)[labels] + 0.1 / 3
+    by_hand = (probabilities - smoothed + probabilities - softmax(expected)) / 8
+    np.testing.assert_allclose(student.grad.numpy(), by_hand, rtol=1e-10, atol=1e-14)
+
+    of_probabilities = Teacher("first", exit_weights=weights, ensemble="probabilities")
+    made = TeacherNetwork(network, of_probabilities, no_images).soft_targets(x, 24).softmax(1)
+    np.testing.assert_allclose(made.numpy(), sum((5 - i) * softmax(z) for i, z in enumerate(logits)) / 15, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("source", "scores", "higher", "expected"),
+    [
+        ("first", None, True, 0),
+        ("previous_phase", None, True, 3),
+        ("previous_phase", [0.5, 0.4, 0.6, 0.55], True, 2),
+        ("previous_phase", [0.5, 0.4, 0.5, 0.45], True, 2),
+        ("previous_phase", [0.5, 0.4, 0.3, 0.2], True, 0),
+        ("previous_phase", [0.5, 0.4, 0.3, 0.2], False, 3),
+        ("previous_phase", [0.1, 0.2, 0.3, 0.4], True, 3),
+    ],
+)
+def test_a_guard_passes_over_worse_teachers(source, scores, higher, expected):
+    phase = one_phase(small_supernet().space, teacher=Teacher(source, guard=scores is not None))
+    assert teaching_phase(phase, 4 if scores is None else len(scores), scores, higher) == expected
 
 
 def test_a_supernet_in_training_can_be_asked():

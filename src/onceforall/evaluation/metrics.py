@@ -27,6 +27,7 @@ __all__ = [
     "classification_metrics",
     "confusion_matrix",
     "mean_interval",
+    "paired_bootstrap",
     "per_class_auc",
     "per_class_sensitivity",
     "per_class_specificity",
@@ -172,6 +173,35 @@ def mean_interval(
 
     half = float(t.ppf(1 - tail, sample.size - 1)) * float(sample.std(ddof=1)) / math.sqrt(sample.size)
     return (float(sample.mean()) - half, float(sample.mean()) + half)
+
+
+def paired_bootstrap(
+    first: ArrayLike, second: ArrayLike, confidence: float = 0.95, *, seed: int = 0, resamples: int = 10_000
+) -> tuple[float, float]:
+    """An interval for the mean of `first - second`, two networks on the same images: `(low, high)`, percentiles.
+
+    Both are (images,), or (trainings, images) where row i of both comes from the same training seed: a score for each
+    image, such as whether the answer is right. Images are drawn with replacement, the same for both networks, and so
+    are the trainings where there are several; with one, the interval says nothing of another training. The same
+    input and `seed` give the same interval. Raises `UserError` for no values, unlike shapes, and values not finite.
+    """
+    check_confidence(confidence)
+    one, other = (np.atleast_2d(np.asarray(values, dtype=np.float64)) for values in (first, second))
+    if one.shape != other.shape or one.ndim != 2 or one.size == 0:
+        raise UserError(f"the scores must be (trainings, images), of both the same; got {one.shape} and {other.shape}.")
+    difference = one - other  # (trainings, images)
+    if not np.isfinite(difference).all():
+        raise UserError("the scores must be finite numbers.")
+    trainings, images = difference.shape
+    rng = np.random.default_rng(seed)
+    # images that all trainings answer alike are one kind: how often a kind is drawn is multinomial
+    kinds, counts = np.unique(difference, axis=1, return_counts=True)  # (trainings, kinds), (kinds,)
+    drawn = rng.multinomial(images, counts / images, size=resamples)  # (resamples, kinds)
+    means = drawn @ kinds.T / images  # (resamples, trainings)
+    chosen = rng.integers(trainings, size=(resamples, trainings))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(np.take_along_axis(means, chosen, axis=1).mean(axis=1), [tail, 1 - tail])
+    return (float(low), float(high))
 
 
 def checked_inputs(probabilities: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -30,6 +30,7 @@ class Task:
         measure: batches of (probabilities, targets) to numbers by name.
         metric: the name of the number by which networks are chosen.
         higher_is_better: whether a larger metric is the better one.
+        per_image: (probabilities, targets) of a batch to one score for each image, for comparisons image by image.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Task:
     measure: Callable[[Batches], dict[str, float]]
     metric: str
     higher_is_better: bool = True
+    per_image: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
 
 def soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
@@ -86,9 +88,15 @@ def classification(
     def probabilities(outputs: Tensor) -> Tensor:
         return outputs.softmax(1)
 
-    return Task("classification", loss, compare, probabilities, _measure_classification, "accuracy")
+    return Task(
+        "classification", loss, compare, probabilities, _measure_classification, "accuracy", per_image=_is_right
+    )
 
 
 def _measure_classification(batches: Batches) -> dict[str, float]:
     probabilities, labels = zip(*batches, strict=True)
     return classification_metrics(np.concatenate(probabilities), np.concatenate(labels))
+
+
+def _is_right(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return probabilities.argmax(1) == labels

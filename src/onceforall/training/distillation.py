@@ -1,27 +1,13 @@
 """The loss of one sub-network: against labels, and against soft targets where a teacher gives them."""
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
-from onceforall.errors import UserError
+from onceforall.evaluation.exits import combine_exits
 from onceforall.evaluation.tasks import Task
 from onceforall.supernets.supernet import Outputs
 from onceforall.training.phases import Phase
 
-__all__ = ["combine_exits", "objective"]
-
-
-def combine_exits(outputs: Outputs, weights: Sequence[float] | None) -> Tensor:
-    """One tensor from the outputs of several exits: their weighted sum, by default their mean."""
-    if isinstance(outputs, Tensor):
-        return outputs
-    weights = weights or [1 / len(outputs)] * len(outputs)
-    if len(weights) != len(outputs):
-        raise UserError(f"exit weights {tuple(weights)}: the network answers with {len(outputs)} exits.")
-    return sum(
-        (weight * output for weight, output in zip(weights[1:], outputs[1:], strict=True)), weights[0] * outputs[0]
-    )
+__all__ = ["objective"]
 
 
 def objective(outputs: Outputs, labels: Tensor, soft_targets: Tensor | None, task: Task, phase: Phase) -> Tensor:

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
+from onceforall.choices import listed
 from onceforall.data.images import ImageData
 from onceforall.errors import UserError
 from onceforall.supernets.supernet import Supernet
+from onceforall.training.checkpoint import load_network
 from onceforall.training.options import RunOptions
 from onceforall.training.phases import Phase
 
@@ -36,6 +39,8 @@ def check_run(
     if parts % processes:
         raise UserError(f"micro_batches {parts}: must be a multiple of the {processes} processes.")
     for index, phase in enumerate(phases):
+        _check_exit_weights(phase)
+        _check_saved_teacher(supernet, phase)
         if not all(extreme in supernet.space for extreme in (phase.space.largest(), phase.space.smallest())):
             raise UserError(f"phase {phase.name!r} trains architectures that the supernet does not have.")
         batch = min(phase.batch_size, images)
@@ -50,6 +55,39 @@ def check_run(
                 f"optimizer_state 'carry' of phase {phase.name!r}: its optimizer {phase.optimizer!r} cannot go on "
                 f"with the state of {before.optimizer!r} in phase {before.name!r}."
             )
+
+
+def _check_exit_weights(phase: Phase) -> None:
+    """One weight for each exit, and one in all."""
+    exits = phase.space.exits
+    given = {name: getattr(phase, name) for name in ("exit_loss_weights", "exit_output_weights")}
+    if phase.teacher.source in ("first", "previous_phase"):
+        given["exit_weights of the teacher"] = phase.teacher.exit_weights
+    for name, weights in given.items():
+        if weights is not None and (len(weights) != len(exits) or abs(sum(weights) - 1) > 1e-6):
+            raise UserError(
+                f"{name} {weights} of phase {phase.name!r}: must be {_count(len(exits), 'number')} that sum to 1, one "
+                f"for each of the exits: {listed(exits)}."
+            )
+
+
+def _check_saved_teacher(supernet: Supernet, phase: Phase) -> None:
+    """A teacher from a file fits the supernet."""
+    source = phase.teacher.source
+    if source in ("none", "first", "previous_phase", "in_place"):
+        return
+    network = load_network(Path(source))
+    for option in ("num_classes", "in_channels"):
+        own, other = supernet.options[option], network.options[option]
+        if own != other:
+            raise UserError(f"the teacher {source} has {option} {other} and the supernet {own}.")
+    weights, exits = phase.teacher.exit_weights, network.space.exits
+    if weights is not None and len(weights) != len(exits):
+        raise UserError(f"exit_weights {weights} of the teacher {source}: it has {_count(len(exits), 'exit')}.")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 @contextmanager

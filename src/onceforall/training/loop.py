@@ -30,11 +30,12 @@ from onceforall.training.guards import check_run, memory_guard
 from onceforall.training.ledger import Ledger
 from onceforall.training.optimizers import PhaseOptimizer
 from onceforall.training.options import PRECISIONS, RunOptions
+from onceforall.training.order import epoch_order
 from onceforall.training.phases import Phase, draw_architectures, is_taught_in_place
 from onceforall.training.plan import activation_bytes, expected_work, steps_per_epoch, student_macs, teacher_macs
 from onceforall.training.randomness import keyed_generator, keyed_random, seeded_layers
 from onceforall.training.records import Records, describe_run
-from onceforall.training.teachers import TeacherNetwork, as_teacher
+from onceforall.training.teachers import TeacherNetwork, as_teacher, teaching_phase
 from onceforall.training.validation import Validator
 
 __all__ = ["RunOptions", "train"]
@@ -110,6 +111,7 @@ class _Run:
         self.optimizer: PhaseOptimizer | None = None
         self.teacher: TeacherNetwork | None = None
         self.teacher_macs: dict[Resolution, int] = {}
+        self.teacher_scores: list[float] = []  # of each phase's largest sub-network, where a guard asks for them
         self.ledger = Ledger(world.device)
         self.validator = Validator(data, task, options, world, self.ledger, self.dtype)
         self.loss_sum, self.loss_count = 0.0, 0
@@ -149,7 +151,7 @@ class _Run:
         if self.step == 0:
             self._rehearse(phase)
         for epoch in range(self.step // steps, phase.total_epochs):
-            order = self._order(phase, epoch)
+            order = epoch_order(self.data, self.options, phase, epoch)
             while self.step < (epoch + 1) * steps:
                 if self.late:  # asked here, so that an epoch whose steps are made also gets its end
                     raise _OutOfTime
@@ -192,26 +194,36 @@ class _Run:
         if source in ("none", "in_place"):
             return None
         if source in ("first", "previous_phase"):
-            origin = self.phases[0 if source == "first" else self.index - 1]
-            network = load_network(self._weights(origin, "best"), type(self.supernet))
-            network = network.subnet(origin.space.largest(exits="all"))
+            guarded = self._scores(phase) if phase.teacher.guard else None
+            network = self._largest_of(teaching_phase(phase, self.index, guarded, self.task.higher_is_better))
         else:
             network = load_network(Path(source))
             network = network.subnet(network.space.largest(exits="all"))
-        if network.options["num_classes"] != self.supernet.options["num_classes"]:
-            own, other = self.supernet.options["num_classes"], network.options["num_classes"]
-            raise UserError(f"the teacher {source} has {other} classes and the supernet has {own}.")
 
         def images(resolution: Resolution) -> Iterator[Tensor]:
             return (batch for batch, _ in self.validator.calibration_batches(resolution))
 
         return TeacherNetwork(network.to(self.world.device, self.dtype), phase.teacher, images)
 
+    def _largest_of(self, index: int) -> Supernet:
+        """The largest sub-network, with all its exits, as phase `index` left it."""
+        origin = self.phases[index]
+        network = load_network(self._weights(origin, "best"), type(self.supernet))
+        return network.subnet(origin.space.largest(exits="all")).to(self.world.device, self.dtype)
+
+    def _scores(self, phase: Phase) -> list[float]:
+        """How good the largest sub-network is, as each earlier phase left it; measured once, from the saved weights."""
+        for index in range(len(self.teacher_scores), self.index):
+            network = self._largest_of(index)
+            score = self.validator.score(network, network.space.largest(exits="all"), phase)
+            self.teacher_scores.append(score[self.task.metric])
+        return self.teacher_scores[: self.index]
+
     def _rehearse(self, phase: Phase) -> None:
         """Before the first step: validate two batches, so that what is broken fails now, and measure memory."""
         largest = phase.space.largest(exits="all")
         with self.ledger.time("validation"):
-            self.validator.score(self.supernet, largest, phase.batch_size, images=2 * phase.batch_size)
+            self.validator.score(self.supernet, largest, phase, images=2 * phase.batch_size)
             kept = activation_bytes(self.supernet, largest, self.world.device)
         part = min(phase.batch_size, self.data.count("train")) / self.options.micro_batches
         self.ledger.note(activation_bytes=round(kept * part))
@@ -318,20 +330,6 @@ class _Run:
             f"{what} at step {self.step} of phase {phase.name!r} in {' and in '.join(map(str, architectures))}; the "
             f"last state before it is kept. Try a smaller learning_rate or clip_gradient in a folder of its own."
         )
-
-    # -- the order of images ------------------------------------------------------------------------------------------
-
-    def _order(self, phase: Phase, epoch: int) -> list[np.ndarray]:
-        """The batches of an epoch: a new order each time; images that fill no batch are left out of this epoch."""
-        generator = keyed_generator(self.options.seed, phase.name, "order", epoch)
-        count = self.data.count("train")
-        if self.options.balance == "classes":
-            weights = torch.from_numpy(self.data.train_weights("classes"))
-            order = torch.multinomial(weights, count, replacement=True, generator=generator).numpy()
-        else:
-            order = torch.randperm(count, generator=generator).numpy()
-        size = phase.batch_size
-        return [order[i * size : (i + 1) * size] for i in range(steps_per_epoch(count, phase))]
 
     # -- the end of an epoch ----------------------------------------------------------------------------------------
 

@@ -13,7 +13,14 @@ __all__ = ["PRECISIONS", "RunOptions"]
 PRECISIONS = {"fp64": None, "fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Data type of autocast by name; the first two run without."""
 
-_LEAST = {"seed": 0, "micro_batches": 1, "checkpoint_every": 1, "calibration_images": 2, "random_validation": 0}
+_LEAST = {
+    "seed": 0,
+    "micro_batches": 1,
+    "checkpoint_every": 1,
+    "calibration_images": 2,
+    "random_validation": 0,
+    "extreme_validation": 2,
+}
 _LEAST_OR_NONE = {"max_minutes": 0, "validation_images": 1, "threads": 1}
 
 
@@ -35,6 +42,7 @@ class RunOptions:
         validation_images: images of the validation split that are used while training; None for all.
         balance: "classes" draws every class equally often, with replacement; "none" passes every image once an epoch.
         random_validation: random architectures that are validated beside the smallest and the largest.
+        extreme_validation: most architectures that are validated where a phase is judged by extremes.
         threads: processor threads of torch; None leaves them.
     """
 
@@ -49,6 +57,7 @@ class RunOptions:
     validation_images: int | None = None
     balance: Literal["none", "classes"] = "none"
     random_validation: int = 2
+    extreme_validation: int = 32
     threads: int | None = None
 
     def __post_init__(self) -> None:

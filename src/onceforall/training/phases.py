@@ -1,11 +1,11 @@
-"""A schedule is a list of values: phases, and the functions that return the lists of the published methods.
+"""A phase is a value: what is trained, for how long, how, and from what.
 
-The loop has no knowledge of any method. What a method needs is a field of `Phase`.
+The loop has no knowledge of any method. What a method needs is a field of `Phase`; `schedules` has the methods.
 """
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, final
 
@@ -15,17 +15,7 @@ from onceforall.errors import UserError, check_choice
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Freeze
 
-__all__ = [
-    "PAPER_ROWS",
-    "SCHEDULES",
-    "SMALL_ROWS",
-    "Phase",
-    "Row",
-    "Teacher",
-    "draw_architectures",
-    "progressive_shrinking",
-    "sandwich",
-]
+__all__ = ["Phase", "Teacher", "draw_architectures", "is_taught_in_place"]
 
 
 @final
@@ -42,12 +32,17 @@ class Teacher:
         input: "student" gives it the student's images; "native" the same views at the teacher's own resolution.
         exit_weights: for a teacher with several exits, the weight of each exit's outputs in the sum that is distilled;
             equal weights by default.
+        ensemble: "outputs" sums what the exits put out, "probabilities" what it means.
+        guard: with "previous_phase", pass over a phase that left its largest sub-network worse on validation than
+            the teacher before it.
     """
 
     source: str = "none"
     batchnorm: Literal["batch", "calibrated"] = "batch"
     input: Literal["student", "native"] = "student"
     exit_weights: tuple[float, ...] | None = None
+    ensemble: Literal["outputs", "probabilities"] = "outputs"
+    guard: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, str) or not self.source:
@@ -56,6 +51,9 @@ class Teacher:
             raise UserError(f"exit_weights {self.exit_weights!r} of a teacher: must be one number an exit, or none.")
         check_choice("batchnorm of a teacher", self.batchnorm, ("batch", "calibrated"))
         check_choice("input of a teacher", self.input, ("student", "native"))
+        check_choice("ensemble of a teacher", self.ensemble, ("outputs", "probabilities"))
+        if not isinstance(self.guard, bool) or (self.guard and self.source != "previous_phase"):
+            raise UserError(f"guard {self.guard!r} of a teacher: must be true or false, and goes with previous_phase.")
 
 
 # What every phase must meet, by the names of its fields.
@@ -80,6 +78,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer_state": ("fresh", "carry"),
     "gradients": ("sum", "mean"),
     "sampler": tuple(_COUNTS),
+    "exits": ("last", "all"),
+    "judged_by": ("random", "extremes"),
     "kernel_matrices": ("decay", "no_decay", "decay_to_identity", "frozen"),
     "sort_channels": ("none", "banded", "reference"),
     "start_from": ("best", "last"),
@@ -129,7 +129,9 @@ class Phase:
         teacher: where soft targets come from.
         task_weight: factor of the loss against labels for a sub-network that has soft targets; without them it is 1.
         distillation_weight: factor of the distance to the soft targets.
+        exits: whether a drawn architecture answers, and learns, with its last exit or with all; "all" needs one height.
         exit_loss_weights: factor of each exit's loss for an architecture with several exits; equal by default.
+        exit_output_weights: factor of each exit's outputs where such an architecture is judged; equal by default.
         dropout: rate in the supernet.
         freeze: parts that are not trained.
         sort_channels: at the start, put important channels first: "banded" keeps every sub-network of the previous
@@ -138,6 +140,8 @@ class Phase:
         start_from: weights of the previous phase to start from: "best" on validation, or the "last".
         clip_gradient: largest norm of the whole gradient, or None.
         validate_every: epochs between validations; the last epoch is always followed by one.
+        judged_by: what is validated: the smallest, the largest and "random" architectures, or the "extremes", every
+            combination of smallest and largest choices that are constant over the network.
     """
 
     name: str
@@ -164,13 +168,16 @@ class Phase:
     teacher: Teacher = field(default_factory=Teacher)
     task_weight: float = 1.0
     distillation_weight: float = 1.0
+    exits: Literal["last", "all"] = "last"
     exit_loss_weights: tuple[float, ...] | None = None
+    exit_output_weights: tuple[float, ...] | None = None
     dropout: float = 0.1
     freeze: Freeze = field(default_factory=Freeze)
     sort_channels: Literal["none", "banded", "reference"] = "none"
     start_from: Literal["best", "last"] = "best"
     clip_gradient: float | None = None
     validate_every: int = 1
+    judged_by: Literal["random", "extremes"] = "random"
 
     def __post_init__(self) -> None:
         def refuse(name: str, rule: str) -> None:
@@ -201,8 +208,11 @@ class Phase:
                 refuse("resolutions", f"among those of the space, {listed(self.space.resolutions)}")
         if self.clip_gradient is not None and not (_is_number(self.clip_gradient) and self.clip_gradient > 0):
             refuse("clip_gradient", "a positive number, or none")
-        if not _are_weights(self.exit_loss_weights):
-            refuse("exit_loss_weights", "a number for each exit, or none")
+        for name in ("exit_loss_weights", "exit_output_weights"):
+            if not _are_weights(getattr(self, name)):
+                refuse(name, "a number for each exit, or none")
+        if self.exits == "all" and len(self.space.heights) > 1:
+            refuse("exits", "'last' where heights differ")
         part = self.space if self.favoured is None and not self.favoured_probability else self.favoured
         if part is None or not (part.largest() in self.space and part.smallest() in self.space):
             refuse("favoured", "a part of the space where favoured_probability is above 0")
@@ -234,167 +244,11 @@ def draw_architectures(phase: Phase, step: int, resolution: Resolution, rng: ran
         "sandwich_in_turn": [turn[(step * count + i) % len(turn)] for i in range(count)],
         "largest": [lambda: space.largest(exits="all")],
     }
-    return [replace(make(), resolution=resolution) for make in kinds[phase.sampler]]
+    further = {"exits": space.exits} if phase.exits == "all" else {}
+    return [replace(make(), resolution=resolution, **further) for make in kinds[phase.sampler]]
 
 
 def is_taught_in_place(phase: Phase, architectures: Sequence[Architecture]) -> bool:
     """Whether a step with these architectures needs a pass of the largest sub-network for its soft targets."""
     first = architectures[0]
     return phase.teacher.source == "in_place" and first != replace(phase.space.largest(), resolution=first.resolution)
-
-
-# -- schedules ----------------------------------------------------------------------------------------------------
-
-
-@final
-@dataclass(frozen=True)
-class Row:
-    """What a published table says of one phase."""
-
-    epochs: int
-    warmup_epochs: int
-    learning_rate: float
-    subnets_per_step: int = 1
-
-
-PAPER_ROWS: Mapping[str, Row] = {
-    "full": Row(180, 5, 2.6),
-    "kernel": Row(120, 5, 0.96),
-    "depth": Row(25, 0, 0.08, 2),
-    "depth_last": Row(120, 5, 0.24, 2),
-    "expand": Row(25, 0, 0.08, 4),
-    "expand_last": Row(120, 5, 0.24, 4),
-    "resolution": Row(25, 0, 0.08),
-    "resolution_last": Row(120, 5, 0.24),
-}
-"""Once-for-All on ImageNet with batches of 2,048 images. The full network's learning rate is that of the only other
-published configuration. The rows for resolution are those of depth: the paper has all resolutions from the start."""
-
-SMALL_ROWS: Mapping[str, Row] = {
-    "full": Row(12, 1, 0.08),
-    "kernel": Row(4, 0, 0.03),
-    "depth": Row(2, 0, 0.02),
-    "depth_last": Row(4, 0, 0.03),
-    "expand": Row(2, 0, 0.02),
-    "expand_last": Row(4, 0, 0.03),
-    "resolution": Row(2, 0, 0.02),
-    "resolution_last": Row(4, 0, 0.03),
-}
-"""For a few thousand images and batches of 64; one sub-network a step."""
-
-ROWS: Mapping[str, Mapping[str, Row]] = {"small": SMALL_ROWS, "paper": PAPER_ROWS}
-"""Tables by the name that a recipe gives."""
-
-
-def progressive_shrinking(
-    space: SearchSpace,
-    *,
-    rows: str | Mapping[str, Row] = "small",
-    resolution: Literal["mixed", "descending"] = "mixed",
-    total_epochs: int | None = None,
-    subnets_per_step: int | None = None,
-) -> list[Phase]:
-    """Progressive shrinking (Once-for-All, section 3.3): the largest network first, then kernel, depth and width.
-
-    Phases: full; kernel, all sizes at once; depth, one smaller value a phase; expand, one smaller value a phase,
-    with the channels sorted before. Every phase after the first is distilled from the largest network as the first
-    phase left it.
-
-    Args:
-        space: all that is to be trained; a factor with one choice has no phase.
-        rows: numbers for each kind of phase, or a name of `ROWS`; `..._last` is the row of the phase that completes a
-            factor.
-        resolution: "mixed" trains all resolutions from the start; "descending" starts with the largest and adds
-            smaller ones in phases at the end.
-        total_epochs: scale the rows' epochs, warm-up included, so that they sum to this.
-        subnets_per_step: use this instead of the rows'.
-    """
-    check_choice("resolution", resolution, ("mixed", "descending"))
-    if isinstance(rows, str):
-        check_choice("rows", rows, ROWS)
-        rows = ROWS[rows]
-    order = ["kernel_sizes", "depths", "expand_ratios"] + ["resolutions"] * (resolution == "descending")
-    names = {"kernel_sizes": "kernel", "depths": "depth", "expand_ratios": "expand", "resolutions": "resolution"}
-    opened: dict[str, tuple] = {factor: getattr(space, factor)[-1:] for factor in order if getattr(space, factor)}
-
-    def phase(name: str, row: Row, count: int | None, **further: Any) -> Phase:
-        count = row.subnets_per_step if count is None else count
-        numbers = {"learning_rate": row.learning_rate, "subnets_per_step": count}
-        return Phase(name, space.restrict(**opened), row.epochs, row.warmup_epochs, **numbers, **further)
-
-    phases = [phase("full", rows["full"], 1, sampler="largest")]
-    for factor in opened:
-        choices = getattr(space, factor)
-        steps = [0] if factor == "kernel_sizes" and len(choices) > 1 else range(len(choices) - 2, -1, -1)
-        for number, lowest in enumerate(steps, start=1):
-            opened[factor] = choices[lowest:]
-            name = names[factor]
-            row = rows.get(f"{name}_last", rows[name]) if lowest == 0 else rows[name]
-            label = name if len(steps) == 1 else f"{name}_{number}"
-            sorting = "banded" if factor == "expand_ratios" else "none"
-            phases.append(phase(label, row, subnets_per_step, teacher=Teacher("first"), sort_channels=sorting))
-    return scale_epochs(phases, total_epochs)
-
-
-def sandwich(
-    space: SearchSpace,
-    *,
-    epochs: int = 24,
-    warmup_epochs: int = 1,
-    learning_rate: float = 0.08,
-    subnets_per_step: int = 4,
-    total_epochs: int | None = None,
-) -> list[Phase]:
-    """The sandwich rule (US-Nets, BigNAS) in one phase.
-
-    Each step trains the largest sub-network on labels, and the smallest and random ones on the largest one's outputs
-    of the same step. Gradients are averaged. With fewer than three `subnets_per_step` steps take turns: the largest,
-    the smallest, a random one, another; the soft targets are then a pass of the largest without gradient.
-    """
-    phase = Phase(
-        "sandwich",
-        space,
-        epochs,
-        warmup_epochs,
-        learning_rate=learning_rate,
-        sampler="sandwich" if subnets_per_step > 2 else "sandwich_in_turn",
-        subnets_per_step=subnets_per_step,
-        gradients="mean",
-        teacher=Teacher(source="in_place"),
-        task_weight=0.0,
-    )
-    return scale_epochs([phase], total_epochs)
-
-
-SCHEDULES: dict[str, Callable[..., list[Phase]]] = {
-    "progressive_shrinking": progressive_shrinking,
-    "sandwich": sandwich,
-}
-"""Functions that make a schedule from a space."""
-
-
-def scale_epochs(phases: Sequence[Phase], total_epochs: int | None) -> list[Phase]:
-    """The phases with epochs scaled in proportion so that they sum, warm-up included, to `total_epochs`.
-
-    Every phase keeps at least one epoch; fractions are given to the phases that lost most by rounding down.
-    """
-    if total_epochs is None:
-        return list(phases)
-    if isinstance(total_epochs, bool) or not isinstance(total_epochs, int):
-        raise UserError(f"total_epochs {total_epochs!r}: must be a whole number.")
-    if total_epochs < len(phases):
-        raise UserError(
-            f"total_epochs {total_epochs}: this schedule has {len(phases)} phases and needs one epoch for each."
-        )
-    present = sum(phase.total_epochs for phase in phases)
-    exact = [phase.total_epochs * total_epochs / present for phase in phases]
-    counts = [max(1, int(share)) for share in exact]
-    while sum(counts) != total_epochs:
-        step = 1 if sum(counts) < total_epochs else -1
-        open_ones = [i for i, count in enumerate(counts) if count + step >= 1]
-        counts[max(open_ones, key=lambda i: step * (exact[i] - counts[i]))] += step
-    scaled = []
-    for phase, count in zip(phases, counts, strict=True):
-        warmup = min(round(phase.warmup_epochs * total_epochs / present), count - 1)
-        scaled.append(replace(phase, epochs=count - warmup, warmup_epochs=warmup))
-    return scaled

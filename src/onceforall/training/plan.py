@@ -10,9 +10,9 @@ from typing import final
 import torch
 
 from onceforall.architecture import Architecture, Resolution
+from onceforall.evaluation.exits import combine_exits
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.checkpoint import load_network
-from onceforall.training.distillation import combine_exits
 from onceforall.training.ledger import BACKWARD_FACTOR, bytes_kept_for_backward
 from onceforall.training.phases import Phase, draw_architectures, is_taught_in_place
 from onceforall.training.randomness import keyed_random, seeded_layers

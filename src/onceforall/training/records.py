@@ -30,6 +30,8 @@ SPLITS = "splits.csv"
 FREE_OPTIONS = ("device", "max_minutes", "threads", "checkpoint_every")
 FREE = {f"{place}.{name}" for place in ("options", "settings.recipe.run") for name in FREE_OPTIONS}
 FREE |= {"settings.recipe.data.path"}
+# what makes the phases; they are compared themselves, and more of them may follow those that the run had
+MAKES_PHASES = ("settings.recipe.name", "settings.recipe.schedule", "settings.recipe.phases")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -126,15 +128,24 @@ class Records:
         for draft in (self.folder / "checkpoints").glob(".*.part"):
             draft.unlink()  # what a killed process was writing
         if path.is_file():
-            self._compare(json.loads(path.read_text()), json.loads(json.dumps(self.run)))
+            before, now = json.loads(path.read_text()), json.loads(json.dumps(self.run))
+            self._compare(before, now)
+            if len(now["phases"]) > len(before["phases"]):
+                write_json(path, now | {"environment": before["environment"]})
         else:
             self.data.write_splits(self.folder / SPLITS)
             write_json(path, self.run | {"environment": environment()})
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        old, new = (_flat({k: v for k, v in r.items() if k != "environment"}) for r in (before, now))
+        """Raise `UserError` unless the run goes on as it began; phases may have been added behind those it had."""
+        old = _flat({k: v for k, v in before.items() if k != "environment"})
+        new = _flat(dict(now) | {"phases": now["phases"][: len(before["phases"])]})
         missing = object()
-        differing = [k for k in old | new if k not in FREE and old.get(k, missing) != new.get(k, missing)]
+        differing = [
+            key
+            for key in old | new
+            if key not in FREE and not key.startswith(MAKES_PHASES) and old.get(key, missing) != new.get(key, missing)
+        ]
         if differing:
             shown = "; ".join(f"{k}: {old.get(k, 'absent')} before, {new.get(k, 'absent')} now" for k in differing[:5])
             more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""

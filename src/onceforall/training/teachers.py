@@ -1,6 +1,6 @@
 """Teachers: networks that give soft targets and learn nothing."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import final
 
@@ -9,11 +9,27 @@ from torch import Tensor
 
 from onceforall.architecture import Resolution
 from onceforall.evaluation.calibration import calibrate
+from onceforall.evaluation.exits import combine_exits
 from onceforall.supernets.supernet import Supernet
-from onceforall.training.distillation import combine_exits
-from onceforall.training.phases import Teacher
+from onceforall.training.phases import Phase, Teacher
 
-__all__ = ["TeacherNetwork", "as_teacher"]
+__all__ = ["TeacherNetwork", "as_teacher", "teaching_phase"]
+
+
+def teaching_phase(phase: Phase, index: int, scores: Sequence[float] | None, higher_is_better: bool = True) -> int:
+    """The number of the phase whose largest sub-network teaches in `phase`, which is number `index`.
+
+    With `scores` of the largest sub-networks of all earlier phases (the guard of the teacher), phases are passed over
+    that left it worse than the teacher before; of equal ones the newer teaches.
+    """
+    if phase.teacher.source == "first":
+        return 0
+    if scores is None:
+        return index - 1
+    sign, newest = 1 if higher_is_better else -1, 0
+    for number, score in enumerate(scores):
+        newest = number if sign * score >= sign * scores[newest] else newest
+    return newest
 
 
 @final
@@ -45,7 +61,10 @@ class TeacherNetwork:
         """Its outputs (N, outputs, ...) for images at `resolution`, exits combined."""
         if self.teacher.batchnorm == "calibrated":
             self._use_statistics(resolution)
-        return combine_exits(self.network(images), self.teacher.exit_weights)
+        outputs, weights = self.network(images), self.teacher.exit_weights
+        if self.teacher.ensemble == "outputs" or isinstance(outputs, Tensor):
+            return combine_exits(outputs, weights)
+        return combine_exits(tuple(output.softmax(1) for output in outputs), weights).log()
 
     def _use_statistics(self, resolution: Resolution) -> None:
         """Put the running statistics of `resolution` in place, estimating them when it is met first."""

@@ -1,17 +1,19 @@
 """Judging a phase while it trains: a fixed few sub-networks, each extracted, calibrated and measured."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
 from typing import final
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from onceforall.architecture import Architecture, Resolution
 from onceforall.data.images import ImageData
-from onceforall.evaluation.calibration import calibrate
-from onceforall.evaluation.evaluate import calibration_batches, predict
+from onceforall.evaluation.evaluate import calibration_batches, evaluate_each
 from onceforall.evaluation.tasks import Task
+from onceforall.evaluation.trunks import group_by_trunk
+from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.distributed import World
 from onceforall.training.ledger import Ledger
@@ -22,14 +24,51 @@ from onceforall.training.randomness import keyed_random
 __all__ = ["Validator", "validation_architectures"]
 
 
-def validation_architectures(phase: Phase, seed: int, random_ones: int) -> dict[str, Architecture]:
-    """The fixed few sub-networks by which a phase is judged: smallest, largest and random ones."""
-    out = {"smallest": phase.space.smallest(), "largest": phase.space.largest()}
-    for number in range(random_ones):
-        drawn = phase.space.sample(keyed_random(seed, phase.name, "validation", number))
-        if drawn not in out.values():
-            out[f"random_{number + 1}"] = drawn
+def validation_architectures(phase: Phase, seed: int, random_ones: int, most_extremes: int) -> dict[str, Architecture]:
+    """The fixed few sub-networks by which a phase is judged, by name: smallest, largest, and those that it asks for.
+
+    A phase that trains the largest with all its exits is judged by that at every resolution. Of more than
+    `most_extremes` extremes some are drawn, beside the smallest and the largest.
+    """
+    space = phase.space
+    if phase.sampler == "largest":
+        largest = space.largest(exits="all")
+        return {f"largest_{size}": replace(largest, resolution=size) for size in phase.resolutions or space.resolutions}
+    ends = {"smallest": space.smallest(), "largest": space.largest()}
+    if phase.judged_by == "extremes":
+        others = [member for member in _extremes(space) if member not in ends.values()]
+        count = max(0, min(len(others), most_extremes - 2))
+        chosen = sorted(keyed_random(seed, phase.name, "validation").sample(range(len(others)), count))
+        out = ends | {f"extreme_{i + 1}": others[i] for i in chosen}
+    else:
+        out = dict(ends)
+        for number in range(random_ones):
+            drawn = space.sample(keyed_random(seed, phase.name, "validation", number))
+            if drawn not in out.values():
+                out[f"random_{number + 1}"] = drawn
     return {name: arch for name, arch in out.items() if name != "smallest" or arch != out["largest"]}
+
+
+def _extremes(space: SearchSpace) -> list[Architecture]:
+    """Architectures with factors constant over the network, each at its smallest or largest choice.
+
+    Of sets of paths those with the fewest and those with the most paths are extremes. Where kernel sizes alone
+    differ, all of them count (OFAv2's published validation).
+    """
+    counts = [len(names) for names in space.paths]
+    factors = {
+        "resolution": space.resolutions[:: max(1, len(space.resolutions) - 1)],
+        "kernel_size": space.kernel_sizes[:: max(1, len(space.kernel_sizes) - 1)],
+        "expand_ratio": space.expand_ratios[:: max(1, len(space.expand_ratios) - 1)],
+        "depth": space.depths[:: max(1, len(space.depths) - 1)],
+        "height": space.heights[:: max(1, len(space.heights) - 1)],
+        "paths": [names for names in space.paths if len(names) in (min(counts), max(counts))],
+    }
+    if all(len(choices) < 2 for name, choices in factors.items() if name not in ("resolution", "kernel_size")):
+        factors["kernel_size"] = space.kernel_sizes
+    named = {name: choices for name, choices in factors.items() if choices}
+    members = (space.uniform(**dict(zip(named, values, strict=True))) for values in product(*named.values()))
+    return list(dict.fromkeys(members))
 
 
 @final
@@ -43,29 +82,48 @@ class Validator:
         self.world, self.ledger, self.dtype = world, ledger, dtype
 
     def validate(self, supernet: Supernet, phase: Phase) -> dict[str, dict[str, float]]:
-        """Metrics of the phase's fixed architectures, by their names; the processes share the work."""
-        architectures = validation_architectures(phase, self.options.seed, self.options.random_validation)
-        own = {
-            name: self.score(supernet, architecture, phase.batch_size, self.options.validation_images)
-            for number, (name, architecture) in enumerate(architectures.items())
-            if number % self.world.size == self.world.rank
-        }
-        return self.world.merge(own, list(architectures))
+        """Metrics of the phase's fixed architectures, by their names; the processes share the work.
+
+        Architectures that are beginnings of another share its pass, so what the processes share out is trunks.
+        """
+        options = self.options
+        architectures = validation_architectures(
+            phase, options.seed, options.random_validation, options.extreme_validation
+        )
+        trunks = group_by_trunk(architectures.values())[self.world.rank :: self.world.size]
+        own = [member for trunk in trunks for member in trunk.members]
+        scores = self._scores(supernet, own, phase, options.validation_images)
+        found = {name: scores[arch] for name, arch in architectures.items() if arch in scores}
+        return self.world.merge(found, list(architectures))
 
     def score(
-        self, supernet: Supernet, architecture: Architecture, batch_size: int, images: int | None
+        self, supernet: Supernet, architecture: Architecture, phase: Phase, images: int | None = None
     ) -> dict[str, float]:
-        """Metrics of one architecture on the first `images` validation images, all by default."""
-        net = supernet.subnet(architecture)
-        with self.ledger.time("calibration"):
-            calibrate(net, self.calibration_batches(architecture.resolution), self.options.calibration_rule)
-        with self.ledger.time("validation"):
-            count = self.data.count("validation")
-            indices = np.arange(count if images is None else min(images, count))
-            batches = self.data.batches(
-                "validation", architecture.resolution, batch_size, indices, self.world.device, self.dtype
-            )
-            return self.task.measure(predict(net, batches, self.task))
+        """Metrics of one architecture on the first `images` validation images, as many as the options say by default.
+
+        Of several exits the outputs are summed with the phase's weights.
+        """
+        images = self.options.validation_images if images is None else images
+        return self._scores(supernet, [architecture], phase, images)[architecture]
+
+    def _scores(
+        self, supernet: Supernet, architectures: Sequence[Architecture], phase: Phase, images: int | None
+    ) -> dict[Architecture, dict[str, float]]:
+        evaluations = evaluate_each(
+            supernet,
+            architectures,
+            self.task,
+            self.data,
+            splits=("validation",),
+            images=images,
+            calibration_images=self.options.calibration_images,
+            calibration_rule=self.options.calibration_rule,
+            batch_size=phase.batch_size,
+            seed=self.options.seed,
+            exit_weights=phase.exit_output_weights,
+            timed=self.ledger.time,
+        )
+        return {evaluation.architecture: evaluation.metrics for evaluation in evaluations}
 
     def calibration_batches(self, resolution: Resolution) -> Iterator[tuple[Tensor, Tensor]]:
         """Training images for re-estimating batch normalisation."""

@@ -1,0 +1,275 @@
+"""Schedules. Oracles: the published tables (Once-for-All on ImageNet, OFAv2's Table III), and counting by hand."""
+
+import pytest
+
+from onceforall.architecture import path_code
+from onceforall.errors import UserError
+from onceforall.search_space import SearchSpace
+from onceforall.training.phases import Phase, Teacher
+from onceforall.training.schedules import (
+    SCHEDULES,
+    SMALL_ROWS,
+    Row,
+    exit_weights_of,
+    extended_progressive_shrinking,
+    progressive_shrinking,
+    sandwich,
+    scale_epochs,
+)
+
+FACTORS = {"kernel_sizes": (3, 5, 7), "expand_ratios": (3, 4, 6), "depths": (2, 3, 4)}
+SPACE = SearchSpace.build(5, resolutions=tuple(range(128, 225, 4)), **FACTORS)
+SMALL = SearchSpace.build(2, resolutions=(16, 24), kernel_sizes=(3, 5), expand_ratios=(3, 6), depths=(1, 2))
+
+
+# -- the published schedule --------------------------------------------------------------------------------------------
+
+# phase, kernel sizes, depths, expansions, sub-networks a step, epochs, warm-up epochs, learning rate of one of 32 GPUs,
+# whether channels are sorted before
+PUBLISHED = [
+    ("full", (7,), (4,), (6,), 1, 180, 5, 0.08125, False),
+    ("kernel", (3, 5, 7), (4,), (6,), 1, 120, 5, 0.03, False),
+    ("depth_1", (3, 5, 7), (3, 4), (6,), 2, 25, 0, 0.0025, False),
+    ("depth_2", (3, 5, 7), (2, 3, 4), (6,), 2, 120, 5, 0.0075, False),
+    ("expand_1", (3, 5, 7), (2, 3, 4), (4, 6), 4, 25, 0, 0.0025, True),
+    ("expand_2", (3, 5, 7), (2, 3, 4), (3, 4, 6), 4, 120, 5, 0.0075, True),
+]
+
+
+def test_the_published_table():
+    phases = progressive_shrinking(SPACE, rows="paper")
+    found = [
+        (
+            phase.name,
+            phase.space.kernel_sizes,
+            phase.space.depths,
+            phase.space.expand_ratios,
+            phase.subnets_per_step,
+            phase.epochs,
+            phase.warmup_epochs,
+            pytest.approx(phase.learning_rate / 32),
+            phase.sort_channels == "banded",
+        )
+        for phase in phases
+    ]
+    assert found == PUBLISHED
+    assert all(phase.space.resolutions == SPACE.resolutions for phase in phases)
+    first, *others = phases
+    assert first.teacher.source == "none" and first.sampler == "largest"
+    for phase in others:
+        assert phase.teacher == Teacher("first", batchnorm="batch", input="student") and phase.sampler == "random"
+        assert phase.gradients == "sum" and phase.task_weight == phase.distillation_weight == 1
+    for phase in phases:  # what the table says of all
+        assert (phase.optimizer, phase.momentum, phase.nesterov, phase.weight_decay) == ("sgd", 0.9, True, 3e-5)
+        assert (phase.dropout, phase.decay, phase.clip_gradient, phase.kernel_matrices) == (
+            0.1,
+            "cosine",
+            None,
+            "decay",
+        )
+        assert phase.optimizer_state == "fresh" and phase.start_from == "best"
+
+
+def test_a_factor_without_choice_has_no_phase():
+    space = SearchSpace.build(2, resolutions=(32,), kernel_sizes=(3,), expand_ratios=(4, 6), depths=(2,))
+    assert [phase.name for phase in progressive_shrinking(space)] == ["full", "expand"]
+    assert [phase.name for phase in progressive_shrinking(SMALL)] == ["full", "kernel", "depth", "expand"]
+
+
+def test_descending_resolutions_come_last_and_one_by_one():
+    space = SearchSpace.build(2, resolutions=(16, 24, 32), kernel_sizes=(3, 5), expand_ratios=(6,), depths=(2,))
+    phases = progressive_shrinking(space, resolution="descending")
+    assert [phase.name for phase in phases] == ["full", "kernel", "resolution_1", "resolution_2"]
+    assert [phase.space.resolutions for phase in phases] == [(32,), (32,), (24, 32), (16, 24, 32)]
+    assert phases[-1].space == space
+    rows = SMALL_ROWS["resolution"], SMALL_ROWS["resolution_last"]
+    assert [phase.epochs for phase in phases[2:]] == [row.epochs for row in rows]
+
+
+def test_rows_of_ones_own_and_sub_networks_a_step():
+    rows = {name: Row(2, 1, 0.5, 3) for name in ("full", "kernel", "depth", "expand")}
+    phases = progressive_shrinking(SMALL, rows=rows)
+    assert [phase.subnets_per_step for phase in phases] == [1, 3, 3, 3]
+    assert {(p.epochs, p.warmup_epochs, p.learning_rate) for p in phases} == {(2, 1, 0.5)}
+    phases = progressive_shrinking(SMALL, rows=rows, subnets_per_step=2)
+    assert [phase.subnets_per_step for phase in phases] == [1, 2, 2, 2]
+
+
+def test_the_sandwich_is_one_phase():
+    [phase] = sandwich(SMALL, epochs=7, warmup_epochs=2, learning_rate=0.3)
+    assert (phase.sampler, phase.subnets_per_step, phase.gradients) == ("sandwich", 4, "mean")
+    assert phase.teacher.source == "in_place" and phase.task_weight == 0 and phase.space == SMALL
+    assert (phase.epochs, phase.warmup_epochs, phase.learning_rate) == (7, 2, 0.3)
+    [phase] = sandwich(SMALL, subnets_per_step=1)
+    assert phase.sampler == "sandwich_in_turn"
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("total", [5, 6, 17, 60, 1000])
+def test_total_epochs_are_met_by_every_schedule(name, total):
+    phases = SCHEDULES[name](SMALL, total_epochs=total)
+    assert sum(phase.total_epochs for phase in phases) == total
+    assert all(phase.epochs >= 1 for phase in phases)
+
+
+def test_epochs_are_scaled_in_proportion():
+    phases = [Phase("a", SMALL, 18, 2), Phase("b", SMALL, 60), Phase("c", SMALL, 20)]
+    scaled = scale_epochs(phases, 50)
+    assert [(phase.epochs, phase.warmup_epochs) for phase in scaled] == [(9, 1), (30, 0), (10, 0)]
+    scaled = scale_epochs(phases, 33)  # exactly 6.6, 19.8 and 6.6: one of the first and last must give way
+    assert [phase.total_epochs for phase in scaled] in ([7, 20, 6], [6, 20, 7])
+    assert scale_epochs(phases, None) == phases
+    with pytest.raises(UserError, match="3 phases"):
+        scale_epochs(phases, 2)
+    for wrong in (2.5, True, "8"):
+        with pytest.raises(UserError, match="whole number"):
+            scale_epochs(phases, wrong)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"rows": "papr"}, "Did you mean 'paper'"),
+        ({"resolution": "falling"}, "'mixed', 'descending'"),
+        ({"total_epochs": 3}, "4 phases"),
+        ({"subnets_per_step": 0}, "subnets_per_step"),
+    ],
+)
+def test_wrong_arguments_of_a_schedule(arguments, expected):
+    with pytest.raises(UserError, match=expected) as error:
+        progressive_shrinking(SMALL, **arguments)
+    assert "\n" not in str(error.value)
+
+
+# -- extended progressive shrinking ------------------------------------------------------------------------------------
+
+# Table III: phase, kernel sizes, level codes, heights, depths, expansions, learning rate, epochs, warm-up, sub-networks
+TABLE_III = [
+    ("full", (7,), (7,), (5,), (4,), (6,), 1e-3, 180, 0, 1),
+    ("kernel", (3, 5, 7), (7,), (5,), (4,), (6,), 3e-2, 120, 5, 1),
+    ("level_1", (3, 5, 7), (3, 5, 6, 7), (5,), (4,), (6,), 2.5e-3, 25, 0, 2),
+    ("level_2", (3, 5, 7), (1, 2, 3, 4, 5, 6, 7), (5,), (4,), (6,), 7.5e-3, 120, 5, 2),
+    ("height_1", (3, 5, 7), (1, 2, 3, 4, 5, 6, 7), (4, 5), (4,), (6,), 2.5e-3, 25, 0, 2),
+    ("height_2", (3, 5, 7), (1, 2, 3, 4, 5, 6, 7), (3, 4, 5), (4,), (6,), 7.5e-3, 60, 5, 2),
+    ("height_3", (3, 5, 7), (1, 2, 3, 4, 5, 6, 7), (2, 3, 4, 5), (4,), (6,), 1e-2, 90, 5, 2),
+    ("height_4", (3, 5, 7), (1, 2, 3, 4, 5, 6, 7), (1, 2, 3, 4, 5), (4,), (6,), 3e-2, 120, 5, 2),
+    ("depth_1", (3, 5, 7), (1, 2, 3, 4, 5, 6, 7), (1, 2, 3, 4, 5), (3, 4), (6,), 2.5e-3, 25, 0, 2),
+    ("depth_2", (3, 5, 7), (1, 2, 3, 4, 5, 6, 7), (1, 2, 3, 4, 5), (2, 3, 4), (6,), 7.5e-3, 120, 5, 2),
+    ("expand_1", (3, 5, 7), (1, 2, 3, 4, 5, 6, 7), (1, 2, 3, 4, 5), (2, 3, 4), (4, 6), 2.5e-3, 25, 0, 4),
+    ("expand_2", (3, 5, 7), (1, 2, 3, 4, 5, 6, 7), (1, 2, 3, 4, 5), (2, 3, 4), (3, 4, 6), 7.5e-3, 120, 5, 4),
+]
+CODES = {"paths": (1, 2, 4, 3, 5, 6, 7)}
+HEIGHTS = {"heights": (1, 2, 3, 4, 5)}
+DESC = (5 / 15, 4 / 15, 3 / 15, 2 / 15, 1 / 15)
+
+
+def ofav2_space(*factors):
+    given = {"resolutions": (48, 52, 56, 60, 64), **FACTORS}
+    for factor in factors:
+        given |= factor
+    return SearchSpace.build(5, **given)
+
+
+def row_of(phase):
+    space = phase.space
+    codes = tuple(sorted(path_code(names) for names in space.paths))
+    factors = (space.kernel_sizes, codes, space.heights, space.depths, space.expand_ratios)
+    numbers = (phase.learning_rate, phase.epochs, phase.warmup_epochs, phase.subnets_per_step)
+    return phase.name, *factors, *numbers
+
+
+def test_the_published_extended_table():
+    phases = extended_progressive_shrinking(ofav2_space(CODES, HEIGHTS), rows="paper")
+    assert [row_of(phase) for phase in phases] == TABLE_III
+    for phase in phases:
+        assert (phase.batch_size, phase.momentum, phase.nesterov, phase.weight_decay) == (200, 0.9, True, 3e-5)
+        assert (phase.optimizer, phase.decay, phase.warmup_start, phase.clip_gradient) == ("sgd", "cosine", 0.1, None)
+        assert (phase.optimizer_state, phase.start_from, phase.gradients) == ("fresh", "best", "sum")
+        assert phase.dropout == (0.2 if phase.name == "full" else 0.1)
+        assert phase.space.resolutions == (48, 52, 56, 60, 64) and phase.resolutions is None
+        assert phase.space.exits == (1, 2, 3, 4, 5)
+        assert (phase.task_weight, phase.distillation_weight) == (1, 1)
+        assert phase.judged_by == "extremes"
+        assert phase.sort_channels == ("banded" if phase.name.startswith("expand") else "none")
+
+
+# spec, sections 1 and 7.1: the phases that each network has, epochs with warm-up, epochs times sub-networks
+NETWORKS = {
+    "ofa": ((), [], 605, 1205),
+    "p": ((CODES,), ["level"], 755, 1505),
+    "ee": ((HEIGHTS,), ["height"], 915, 1825),
+    "ee_p": ((CODES, HEIGHTS), ["level", "height"], 1065, 2125),
+}
+
+
+@pytest.mark.parametrize(("factors", "further", "epochs", "passes"), NETWORKS.values(), ids=NETWORKS)
+def test_a_network_has_only_its_phases(factors, further, epochs, passes):
+    phases = extended_progressive_shrinking(ofav2_space(*factors), rows="paper")
+    kinds = ["full", "kernel", *further, "depth", "expand"]
+    assert [phase.name for phase in phases] == [row[0] for row in TABLE_III if row[0].partition("_")[0] in kinds]
+    assert sum(phase.total_epochs for phase in phases) == epochs
+    assert sum(phase.total_epochs * phase.subnets_per_step for phase in phases) == passes
+
+
+def test_teachers():
+    space = ofav2_space(HEIGHTS)
+    fixed = extended_progressive_shrinking(space, teacher="fixed")
+    moving = extended_progressive_shrinking(space, teacher="previous_phase")
+    assert fixed[:2] == moving[:2], "the first two phases do not depend on the teacher"
+    assert [phase.teacher.source for phase in fixed] == ["none", *["first"] * 9]
+    assert [phase.teacher.source for phase in moving] == ["none", "first", *["previous_phase"] * 8]
+    for phase in moving:
+        assert phase.teacher.exit_weights == pytest.approx(DESC)
+        assert phase.exit_loss_weights == pytest.approx(DESC) and phase.exit_output_weights == pytest.approx(DESC)
+        assert not phase.teacher.guard and phase.exits == "last"
+        assert (phase.teacher.batchnorm, phase.teacher.input, phase.teacher.ensemble) == ("batch", "student", "outputs")
+    [full, *_] = extended_progressive_shrinking(ofav2_space())
+    assert (full.exit_loss_weights, full.exit_output_weights, full.teacher.exit_weights) == (None, None, None)
+
+
+def test_deviations_are_off_unless_asked_for():
+    space = ofav2_space(CODES, HEIGHTS)
+    guarded = extended_progressive_shrinking(space, teacher_guard=True)
+    assert [phase.teacher.guard for phase in guarded] == [False, False, *[True] * 10]
+    whole = extended_progressive_shrinking(space, train_all_exits=True)
+    assert [phase.name for phase in whole if phase.exits == "all"] == ["kernel", "level_1", "level_2"]
+    single = extended_progressive_shrinking(ofav2_space(CODES), train_all_exits=True)
+    assert {phase.exits for phase in single} == {"last"}
+    strong = extended_progressive_shrinking(space, rows="strong_teacher")
+    assert [phase.learning_rate for phase in strong[:2]] == [0.25, 0.03]
+    assert [row_of(phase) for phase in strong[1:]] == TABLE_III[1:]
+
+
+def test_exit_weights():
+    """AEP's four strategies for five exits, in fifteenths; with other numbers of exits they sum to one."""
+    rising = tuple(reversed(DESC))
+    for strategy, losses, outputs in (
+        ("desc", DESC, DESC),
+        ("asc", rising, rising),
+        ("mix", DESC, rising),
+        ("unif", (0.2,) * 5, (0.2,) * 5),
+        ([0.5, 0.2, 0.1, 0.1, 0.1], (0.5, 0.2, 0.1, 0.1, 0.1), (0.5, 0.2, 0.1, 0.1, 0.1)),
+    ):
+        found = exit_weights_of(strategy, 5)
+        assert found[0] == pytest.approx(losses, abs=1e-15) and found[1] == pytest.approx(outputs, abs=1e-15)
+        [full, *_] = extended_progressive_shrinking(ofav2_space(HEIGHTS), exit_weights=strategy)
+        assert full.exit_loss_weights == pytest.approx(losses) and full.exit_output_weights == pytest.approx(outputs)
+    for strategy in ("desc", "asc", "mix", "unif"):
+        for exits in range(1, 9):
+            assert [sum(weights) for weights in exit_weights_of(strategy, exits)] == pytest.approx([1, 1])
+    with pytest.raises(UserError, match="exit_weights 'dsc' is not one of.*Did you mean 'desc'"):
+        exit_weights_of("dsc", 5)
+
+
+def test_shrinking_of_ofa_has_phases_for_levels_and_heights_too():
+    phases = progressive_shrinking(ofav2_space(CODES, HEIGHTS))
+    assert [phase.name for phase in phases] == [row[0] for row in TABLE_III]
+    assert all(phase.space.paths == (phases[0].space.paths[-1],) for phase in phases[:2])
+    assert phases[-1].space == ofav2_space(CODES, HEIGHTS)
+
+
+def test_a_row_that_is_missing_is_named():
+    with pytest.raises(UserError, match="rows: none for phase 'height_1'; give one named 'height_1' or 'height'"):
+        extended_progressive_shrinking(
+            ofav2_space(HEIGHTS), rows={name: SMALL_ROWS[name] for name in ("full", "kernel", "depth", "expand")}
+        )
