@@ -26,7 +26,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     run = open_run(arguments.run)
-    chosen = chosen_architectures(run.supernet.space, random_ones=arguments.n, grid=False, seed=1)
+    chosen = chosen_architectures(run.supernet.space, random_ones=arguments.n, seed=1)
     rows = []
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         for name, architecture in chosen.items():

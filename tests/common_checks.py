@@ -22,14 +22,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from onceforall.architecture import Architecture
+from onceforall.architecture import MAIN_PATH, Architecture, Block, Stage
 from onceforall.errors import UserError
 from onceforall.evaluation.calibration import calibrate
 from onceforall.evaluation.cost import cost
 from onceforall.layers.channels import sort_channels
 from onceforall.layers.elastic import ElasticBatchNorm, ElasticConv, ElasticLinear
-from onceforall.layers.kernels import TransformMatrices
-from onceforall.search_space import SearchSpace
+from onceforall.layers.kernels import Rings, TransformMatrices
+from onceforall.search_space import BlockChoices, SearchSpace
 from onceforall.supernets import Freeze, Supernet
 
 Build = Callable[[], Supernet]
@@ -63,6 +63,9 @@ def randomised(net: nn.Module, seed: int = 0) -> nn.Module:
             elif isinstance(module, TransformMatrices):
                 for matrix in module.matrices.values():
                     matrix.copy_(torch.eye(len(matrix)) + normal(matrix, 0.5 / len(matrix) ** 0.5))
+            elif isinstance(module, Rings):
+                for ring in module.rings.values():
+                    ring.copy_(normal(ring, 0.2))
     return net
 
 
@@ -323,7 +326,8 @@ def check_modes(build: Build) -> None:
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         dropped = net.train()(x, architecture)
-    assert distance(dropped, by_batch) > 1e-3
+    has_dropout = any(isinstance(module, nn.Dropout) for module in net.modules())
+    assert distance(dropped, by_batch) > 1e-3 or not has_dropout
     net.set_dropout(0.0)
     assert distance(net(x, architecture), by_batch) < 1e-12
     assert not changes(net, before)
@@ -418,6 +422,161 @@ def check_wrong_input(build: Build) -> None:
         net.subnet(replace(architecture, resolution=7777))
 
 
+def smaller_network(build: Build, **options: object) -> Supernet:
+    """The network that `build` returns, built for the smaller choices of each factor, in float64, without dropout."""
+    net = build()
+    smaller = {
+        "depths": net.space.depths[:-1] or net.space.depths,
+        "expand_ratios": net.space.expand_ratios[:-1] or net.space.expand_ratios,
+        "kernel_sizes": net.space.kernel_sizes[:-1] or net.space.kernel_sizes,
+        "resolutions": net.space.resolutions[:1],
+    }
+    present = {factor: choices for factor, choices in smaller.items() if choices}
+    old = type(net)(net.space.restrict(**present), **net.options | options).initialise()
+    randomised(old).double().set_dropout(0.0)
+    return old
+
+
+def cut_back(architecture: Architecture, space: SearchSpace) -> Architecture:
+    """The architecture of `space` that is left when each factor is cut to the largest choice that `space` has."""
+
+    def block(block: Block, choices: BlockChoices) -> Block:
+        if MAIN_PATH not in block.paths:
+            return block
+        ratio = None if block.expand_ratio is None else min(block.expand_ratio, choices.expand_ratios[-1])
+        return Block(min(block.kernel_size or 1, choices.kernel_sizes[-1]), ratio, block.paths)
+
+    stages = [
+        Stage(tuple(map(block, stage.blocks, choices.blocks)), stage.width)
+        for stage, choices in zip(architecture.stages, space.stages, strict=False)
+    ]
+    ends = {
+        name: None if part is None else block(part, choices)
+        for name, part, choices in (("stem", architecture.stem, space.stem), ("head", architecture.head, space.head))
+    }
+    return replace(architecture, resolution=space.resolutions[-1], stages=tuple(stages), **ends)
+
+
+def with_identities(architecture: Architecture, space: SearchSpace) -> Architecture:
+    """`architecture` with only the main path in the levels that are too deep for `space`."""
+
+    def block(block: Block, is_new: bool) -> Block:
+        like = next(b for stage in architecture.stages for b in (*stage.blocks, block) if MAIN_PATH in b.paths)
+        return Block(like.kernel_size, like.expand_ratio) if is_new else block
+
+    stages = [
+        Stage(tuple(block(b, i >= len(choices.blocks)) for i, b in enumerate(stage.blocks)), stage.width)
+        for stage, choices in zip(architecture.stages, space.stages, strict=False)
+    ]
+    return replace(architecture, stages=tuple(stages))
+
+
+@torch.no_grad()
+def check_growth(build: Build) -> None:
+    """A grown network gives for what was there the same bits, and for what is larger the same up to rounding."""
+    old, space = smaller_network(build), build().space
+    net = old.grow(space)
+    assert type(net) is type(old) and (net.space, net.options) == (space, old.options)
+    assert space.size() > old.space.size()
+    net.set_dropout(0.0)
+    before, grown = snapshot(old), snapshot(net)
+    rng = random.Random(0)
+    larger = [space.largest(), *(space.sample(rng) for _ in range(12))]
+    if "depths" in net.changed_by_growth:
+        shallow = space.restrict(depths=old.space.depths)
+        larger = [shallow.largest(), *(shallow.sample(rng) for _ in range(12))]
+    usable = [a for a in larger if any(MAIN_PATH in b.paths for stage in a.stages for b in stage.blocks)]
+    larger = [with_identities(architecture, old.space) for architecture in usable]
+    assert len(set(larger)) > 5 and not set(larger) & set(architectures(old.space, 5))
+    for architecture in (a for chosen in (architectures(old.space, 5), larger) for a in chosen):
+        x = images(net, architecture, count=16)
+        cut = cut_back(architecture, old.space)
+        for training in (False, True):
+            net.load_state_dict(grown)  # running statistics moved
+            old.load_state_dict(before)
+            expected = old.train(training)(x, cut)
+            scale = max(float(output.detach().abs().max()) for output in tensors(expected))
+            difference = distance(net.train(training)(x, architecture), expected)
+            assert difference == 0 if architecture in old.space else difference < 1e-12 * scale, architecture
+    net.load_state_dict(grown)
+    old.load_state_dict(before)
+    for architecture in architectures(old.space, 3):
+        assert not changes(net.subnet(architecture), snapshot(old.subnet(architecture)))
+    assert not {t.data_ptr() for t in old.parameters()} & {t.data_ptr() for t in net.parameters()}
+
+
+def check_growth_learns(build: Build) -> None:
+    """What was added is reached by gradients and moves within three steps, like in a network that did not grow."""
+    old, space = smaller_network(build), build().space
+    grown, plain = old.grow(space).train(), randomised(build()).double().train()
+    plain.set_dropout(0.0)
+    grown.set_dropout(0.0)
+    rng = random.Random(0)
+    chosen = [space.largest(exits="all"), *(space.sample(rng) for _ in range(6))]
+
+    def backward(net: Supernet) -> None:
+        net.zero_grad()
+        for architecture in chosen:
+            outputs = tensors(net(images(net, architecture, count=8), architecture))
+            sum(output.tanh().square().sum() for output in outputs).backward()
+
+    backward(plain)
+    reached = {name for name, p in plain.named_parameters() if p.grad is not None and p.grad.any()}
+    kept = {name: torch.zeros_like(tensor, dtype=torch.bool) for name, tensor in grown.state_dict().items()}
+    layers = dict(grown.elastic_layers())
+    for name, layer in old.elastic_layers():  # True where the old network's numbers stand: leading, and in the centre
+        for key, tensor in layer.state_dict().items():
+            if f"{name}.{key}" in kept and "matrices" not in key:
+                mask = kept[f"{name}.{key}"]
+                for dim, size in enumerate(tensor.shape):
+                    start = (mask.shape[dim] - size) // 2 if dim > 1 else 0
+                    mask = mask.narrow(dim, start, size)
+                mask.fill_(True)
+    added = {name for name, mask in kept.items() if not mask.all() and name in reached and "matrices" not in name}
+    assert any(name.rpartition(".")[0] in layers for name in added)
+    for make in (lambda p: torch.optim.SGD(p, 0.01), lambda p: torch.optim.Adam(p, 0.001)):
+        net = old.grow(space).train()
+        net.set_dropout(0.0)
+        optimizer, before = make(net.parameters()), snapshot(net)
+        for _ in range(3):
+            backward(net)
+            optimizer.step()
+        parameters = dict(net.named_parameters())
+        assert all(bool(parameter.isfinite().all()) for parameter in parameters.values())
+        still = {name for name in added if not (parameters[name] != before[name])[~kept[name]].any()}
+        assert not still, f"never learn: {sorted(still)}"
+
+
+def check_growth_is_announced(build: Build) -> None:
+    """Deeper networks change where the network says so, and only there; all that was there stays."""
+    old = smaller_network(build).eval()
+    deep = max(old.space.depths) + 2
+    net = old.grow(old.space.extend(depths=(*old.space.depths, deep)))
+    shallow = old.space.largest()
+    stages = tuple(
+        Stage(stage.blocks + (next(b for b in stage.blocks if MAIN_PATH in b.paths),) * 2, stage.width)
+        for stage in shallow.stages
+    )
+    x = images(net, shallow)
+    deeper = with_identities(replace(shallow, stages=stages), old.space)
+    expected = old(x, shallow)
+    assert distance(net(x, shallow), expected) == 0
+    scale = max(float(output.detach().abs().max()) for output in tensors(expected))
+    changed = distance(net(x, deeper), expected) > 1e-9 * scale
+    assert changed == ("depths" in net.changed_by_growth)
+
+
+def check_growth_is_refused(build: Build) -> None:
+    """A space that lacks something is one line that says what."""
+    net = build()
+    smaller = net.space.restrict(resolutions=net.space.resolutions[:1])
+    with pytest.raises(UserError, match=r"resolution .* is missing; make it with space\.extend"):
+        net.grow(smaller)
+    shallow = net.space.restrict(depths=net.space.depths[:1])
+    with pytest.raises(UserError, match=r"depth \d.* is missing"):
+        net.grow(shallow)
+
+
 CHECKS: tuple[Callable[[Build], None], ...] = (
     check_building_is_repeatable,
     check_extraction,
@@ -433,5 +592,9 @@ CHECKS: tuple[Callable[[Build], None], ...] = (
     check_freezing,
     check_no_state,
     check_wrong_input,
+    check_growth,
+    check_growth_learns,
+    check_growth_is_announced,
+    check_growth_is_refused,
 )
 """All of them; each takes `build`."""

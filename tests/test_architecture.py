@@ -151,3 +151,11 @@ def test_numbers_and_sizes():
     assert is_whole(5) and not is_whole(True) and not is_whole(5.0)
     with pytest.raises(UserError):
         as_number("ratio", 11, 10)
+
+
+def test_a_block_takes_the_level_codes_of_ofav2():
+    assert Block(7, 6, 5) == Block(7, 6, ("main", "norm_act"))
+    assert Block(paths=2) == Block(paths=("pointwise",))
+    for code in (0, 8):
+        with pytest.raises(UserError, match=f"level code {code}: must be a whole number from 1 to 7"):
+            Block(7, 6, code)

@@ -79,10 +79,38 @@ def test_from_images_to_a_verified_file(photos, tmp_path):
     assert invoke("evaluate", run, "--split", "validation", "-n", 2).exit_code == 0
     rows = json.loads(invoke("evaluate", run, "-n", "2", "--json").output)["rows"]
     assert [row["name"] for row in rows] == ["largest", "smallest", "random_1", "random_2"]
+    check_grids(run)
     exported = invoke("export", run, "best", "--max-macs", "5M")
     assert exported.exit_code == 0, exported.output
     assert "differs from PyTorch by at most" in exported.output and (run / "model.onnx").is_file()
     assert invoke("report", run).exit_code == 0 and (run / "report.html").is_file()
+
+
+def check_grids(run):
+    """The grids of all phases in tables, again from what was kept, and mistakes in asking for them."""
+    result = invoke("evaluate", run, "--grid", "--phase", "all", "--resolutions", "24", "--limit", "3")
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.output.splitlines()]
+    lines = lines[next(i for i, line in enumerate(lines) if line[0] == "phase") :]
+    assert lines[0][:5] == ["phase", "networks", "combinations", "mean", "best"]
+    assert [line[:2] for line in lines[1:4]] == [["full", "1"], ["kernel", "2"], ["depth", "3"]]
+    assert lines[3][:4] == ["depth", "3", "of", "4"] and lines[4][:5] == ["expand_1", "3", "of", "8", "8"]
+    assert "->" in lines[1] and len(list((run / "results" / "grids").iterdir())) == 5
+    again = invoke("evaluate", run, "--grid", "--resolutions", "24", "--limit", "3")
+    assert "expand_2: 6 of 6 results are there from before; nothing is left to measure." in again.output
+    [grid] = json.loads(invoke("evaluate", run, "--grid", "--resolutions", "24", "--limit", "3", "--json").output)
+    assert (grid["phase"], grid["drawn"], grid["combinations"]) == ("expand_2", 3, 12)
+    for words, expected in (
+        (("--grid", "--phase", "exapnd_2"), "Did you mean 'expand_2'"),
+        (("--grid", "--resolutions", "20,24"), "resolutions 20: not among the present choices 16, 24"),
+        (("--grid", "--resolutions", "small"), "--resolutions 'small': give whole numbers"),
+        (("--grid", "--limit", "0"), "limit 0: must be a whole number of at least 2"),
+        (("--grid", "--latency"), "--latency goes with -n"),
+        (("--limit", "5"), "go with --grid"),
+        (("--phase", "all"), "go with --grid"),
+    ):
+        wrong = invoke("evaluate", run, *words)
+        assert wrong.exit_code == 2 and expected in wrong.output and wrong.output.count("\n") == 1, wrong.output
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from onceforall.recipes import (
     recipe_from_dict,
 )
 from onceforall.training.loop import train
-from onceforall.training.schedules import SMALL_ROWS
+from onceforall.training.rows import SMALL_ROWS
 
 
 @pytest.fixture(scope="module")

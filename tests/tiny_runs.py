@@ -15,7 +15,7 @@ from onceforall.supernets.mobilenet_v3 import OFAMobileNetV3
 from onceforall.supernets.registry import create_supernet
 from onceforall.training.loop import RunOptions, train
 from onceforall.training.phases import Phase
-from onceforall.training.schedules import Row
+from onceforall.training.rows import Row
 
 CLASSES = 3
 OPTIONS = RunOptions(device="cpu", calibration_images=32, random_validation=1)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from onceforall.evaluation.evaluate import calibrated_subnet as calibrated_subnet
     from onceforall.evaluation.evaluate import evaluate as evaluate
     from onceforall.evaluation.latency import measure_latency as measure_latency
+    from onceforall.evaluation.pruning import prune_exits as prune_exits
     from onceforall.evaluation.tasks import Task as Task
     from onceforall.evaluation.tasks import classification as classification
     from onceforall.exporting import export as export
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from onceforall.training.phases import Phase as Phase
     from onceforall.training.phases import Teacher as Teacher
     from onceforall.training.schedules import extended_progressive_shrinking as extended_progressive_shrinking
+    from onceforall.training.schedules import progressive_expansion as progressive_expansion
     from onceforall.training.schedules import progressive_shrinking as progressive_shrinking
     from onceforall.training.schedules import sandwich as sandwich
 
@@ -51,6 +53,7 @@ _HOMES = {
     "evaluation.cost": ("Cost", "cost"),
     "evaluation.evaluate": ("Evaluation", "calibrated_subnet", "evaluate"),
     "evaluation.latency": ("measure_latency",),
+    "evaluation.pruning": ("prune_exits",),
     "evaluation.tasks": ("Task", "classification"),
     "exporting": ("export",),
     "recipes": ("Recipe",),
@@ -60,7 +63,12 @@ _HOMES = {
     "training.checkpoint": ("load_network",),
     "training.loop": ("RunOptions", "train"),
     "training.phases": ("Phase", "Teacher"),
-    "training.schedules": ("extended_progressive_shrinking", "progressive_shrinking", "sandwich"),
+    "training.schedules": (
+        "extended_progressive_shrinking",
+        "progressive_expansion",
+        "progressive_shrinking",
+        "sandwich",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = list(_HOME_OF)

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, TypeGuard, final
 
 from onceforall.errors import UserError, check_keys
 
@@ -49,7 +49,7 @@ class Block:
     Args:
         kernel_size: odd side of its kernel; None where the main path does not run.
         expand_ratio: hidden width divided by input width; None where the block has no expansion.
-        paths: names of the parallel paths that run and are summed; kept sorted.
+        paths: names of the parallel paths that run and are summed, kept sorted; OFAv2's level codes 1 to 7 are accepted.
     """
 
     kernel_size: int | None = None
@@ -57,7 +57,8 @@ class Block:
     paths: tuple[str, ...] = (MAIN_PATH,)
 
     def __post_init__(self) -> None:
-        names = _as_tuple("paths of a block", self.paths, "names")
+        given = paths_of_code(self.paths) if is_whole(self.paths) else self.paths
+        names = _as_tuple("paths of a block", given, "names")
         if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) != len(names):
             raise UserError(f"paths {self.paths!r} of a block: give at least one name, each once, as a tuple.")
         object.__setattr__(self, "paths", tuple(sorted(names)))
@@ -244,7 +245,7 @@ def as_number(name: str, value: Any, largest: float) -> float:
     return int(value) if value == int(value) else value
 
 
-def is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Whether `value` is an int and no truth value."""
     return isinstance(value, int) and not isinstance(value, bool)
 

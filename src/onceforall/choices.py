@@ -53,7 +53,7 @@ class Factors(TypedDict, total=False):
     depths: Sequence[int]
     kernel_sizes: Sequence[int]
     expand_ratios: Sequence[float]
-    paths: Sequence[tuple[str, ...]]
+    paths: Sequence[tuple[str, ...] | int]
     widths: Sequence[float]
     heights: Sequence[int]
 

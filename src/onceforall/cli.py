@@ -5,56 +5,25 @@ Nothing heavy is imported before a command needs it, so `--help` answers at once
 
 import json
 import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from onceforall import __version__
+from onceforall.console import Commands, NetworkProgress, print_table, reading_progress
 from onceforall.errors import UserError
 from onceforall.studies.command import study
 
 if TYPE_CHECKING:
-    from onceforall.evaluation.evaluate import Evaluation
     from onceforall.exporting import ExportReport
     from onceforall.runs import Run
 
 __all__ = ["main"]
 
 
-@final
-class _Failure(click.ClickException):
-    """A user's mistake or wish to stop: one line."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.code = exit_code
-
-    @property
-    def exit_code(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """2 for a mistake, 130 for an interruption."""
-        return self.code
-
-    def show(self, file: Any = None) -> None:
-        click.echo(f"error: {self.format_message()}", err=True)
-
-
-@final
-class _Commands(click.Group):
-    """Turns mistakes and interruptions into one line."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except UserError as error:
-            raise _Failure(" ".join(str(error).split()), 2) from error
-        except KeyboardInterrupt as error:
-            raise _Failure("interrupted; what was saved is kept, go on with --resume.", 130) from error
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="onceforall")
 def main() -> None:
     """Train one elastic network once, then take from it an ordinary network for any device and budget.
@@ -93,8 +62,8 @@ def quickstart(out: Path, overrides: tuple[str, ...]) -> None:
 
     train_run(make_recipe("digits-ps", overrides), out)
     run = open_run(out)
-    _evaluate(run, split="validation", random_ones=8, grid=False, latency=False, calibration=None, quiet=True)
-    results = _evaluate(run, split="test", random_ones=8, grid=False, latency=True, calibration=None, quiet=False)
+    _evaluate(run, split="validation", random_ones=8, latency=False, calibration=None, quiet=True)
+    results = _evaluate(run, split="test", random_ones=8, latency=True, calibration=None, quiet=False)
     largest = next(row for row in results["rows"] if row["name"] == "largest")
     budget = largest["macs"] // 2
     architecture = find_architecture(run, "best", max_macs=budget)
@@ -135,7 +104,7 @@ def train(
     limit = () if max_minutes is None else (f"run.max_minutes={max_minutes}",)
     folder = out or Path("runs") / recipe
     made = make_recipe(recipe, (*overrides, *limit), data)
-    train_run(made, folder, resume=resume, until=until, progress=_progress())
+    train_run(made, folder, resume=resume, until=until, progress=reading_progress())
     if is_finished(folder) and os.environ.get("RANK", "0") == "0":  # one of several processes speaks
         click.echo(f"done: {folder}\nnext: onceforall evaluate {folder}")
 
@@ -160,7 +129,7 @@ def plan(recipe: str, data: Path | None, overrides: tuple[str, ...], as_json: bo
     from onceforall.training.plan import plan_schedule
 
     made = make_recipe(recipe, overrides, data)
-    images = build_data(made, _progress())
+    images = build_data(made, reading_progress())
     supernet = build_supernet(made, images)
     phases = build_phases(made, supernet)
     plans = plan_schedule(supernet, phases, images.count("train"), pick_device(made.run.device))
@@ -174,7 +143,7 @@ def plan(recipe: str, data: Path | None, overrides: tuple[str, ...], as_json: bo
         row += [format_count(cost.student_macs), format_count(cost.teacher_macs), f"{cost.seconds / 60:.1f}"]
         rows.append([*row, f"{cost.activation_bytes / 2**20:.0f}"])
     header = ["phase", "epochs", "rate", "steps", "batch", "subnets", "teacher", "macs", "teacher macs", "min", "MiB"]
-    _table(header, rows)
+    print_table(header, rows)
     total = sum(p.seconds for p in plans) / 60
     parts = max(p.micro_batches for p in plans)
     click.echo(
@@ -188,9 +157,13 @@ def plan(recipe: str, data: Path | None, overrides: tuple[str, ...], as_json: bo
 @_RUN
 @_DATA
 @click.option("--split", type=click.Choice(["validation", "test"]), default="test", show_default=True)
-@click.option("--phase", help="Weights after this phase; the newest by default.")
+@click.option("--phase", help="Weights after this phase; the newest by default. With --grid also 'all'.")
 @click.option("-n", "random_ones", type=click.IntRange(0), default=20, show_default=True, help="Random architectures.")
-@click.option("--grid", is_flag=True, help="All architectures with factors constant over the network instead.")
+@click.option(
+    "--grid", is_flag=True, help="All networks of the phase with factors constant over the network, on both splits."
+)
+@click.option("--resolutions", metavar="48,56,64", help="Only these resolutions of the grid.")
+@click.option("--limit", type=int, help="At most so many networks of the grid, drawn by the seed.")
 @click.option("--latency", is_flag=True, help="Measure each on this machine: one thread, one image.")
 @click.option("--calibration-images", type=click.IntRange(0), help="0 shows what leaving calibration out does.")
 @_JSON
@@ -201,20 +174,33 @@ def evaluate(
     phase: str | None,
     random_ones: int,
     grid: bool,
+    resolutions: str | None,
+    limit: int | None,
     latency: bool,
     calibration_images: int | None,
     as_json: bool,
 ) -> None:
     """Measure sub-networks of RUN on data that training never saw; write tables and pictures into RUN/results.
 
+    What was measured before is kept and not measured again.
+
     \b
     Example:
       onceforall evaluate runs/photos -n 50
+      onceforall evaluate runs/photos --grid --phase all --resolutions 48,64
     """
     from onceforall.runs import open_run
 
-    run = open_run(run_dir, data, phase)
-    results = _evaluate(run, split, random_ones, grid, latency, calibration_images, quiet=as_json)
+    if grid and latency:
+        raise UserError("--latency goes with -n: the grid is about accuracy.")
+    if not grid and (resolutions is not None or limit is not None or phase == "all"):
+        raise UserError("--resolutions, --limit and --phase all go with --grid.")
+    sizes = None if resolutions is None else _resolutions(resolutions)
+    run = open_run(run_dir, data, None if phase == "all" else phase)
+    if grid:
+        results = _evaluate_grids(run, phase == "all", sizes, limit, calibration_images, quiet=as_json)
+    else:
+        results = _evaluate(run, split, random_ones, latency, calibration_images, quiet=as_json)
     if as_json:
         click.echo(json.dumps(results))
 
@@ -309,7 +295,7 @@ def data_check(path: Path, as_json: bool) -> None:
     """
     from onceforall.data import check_data
 
-    found = check_data(path, progress=_progress())
+    found = check_data(path, progress=reading_progress())
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.text())
 
 
@@ -317,31 +303,70 @@ def data_check(path: Path, as_json: bool) -> None:
 
 
 def _evaluate(
-    run: "Run", split: str, random_ones: int, grid: bool, latency: bool, calibration: int | None, quiet: bool
+    run: "Run", split: str, random_ones: int, latency: bool, calibration: int | None, quiet: bool
 ) -> Mapping[str, Any]:
+    from onceforall.architecture import Architecture
     from onceforall.evaluation.results import format_count
     from onceforall.runs import chosen_architectures, evaluate_run
 
-    seed = run.recipe.run.seed
-    architectures = chosen_architectures(run.supernet.space, random_ones=random_ones, grid=grid, seed=seed)
-    header = f"{'name':12}{run.task.metric:>10}{'log-loss':>10}{'params':>10}{'macs':>10}"
+    architectures = chosen_architectures(run.supernet.space, random_ones=random_ones, seed=run.recipe.run.seed)
     if not quiet:
         click.echo(f"{run.data.count(split)} {split} images, {len(architectures)} sub-networks after {run.phase!r}")
-        click.echo(header + (f"{'ms':>9}" if latency else "") + "  architecture")
-
-    def show(name: str, result: "Evaluation", further: dict[str, Any]) -> None:
-        if not quiet:
-            line = f"{name:12}{result.metrics[run.task.metric]:10.4f}{result.metrics['log_loss']:10.4f}"
-            line += f"{format_count(result.cost.params):>10}{format_count(result.cost.macs):>10}"
-            line += "".join(f"{value:9.2f}" for value in further.values())
-            click.echo(f"{line}  {result.architecture}")
-
     results = evaluate_run(
-        run, architectures, split=split, calibration_images=calibration, latency=latency, progress=show
+        run,
+        architectures,
+        split=split,
+        calibration_images=calibration,
+        latency=latency,
+        progress=None if quiet else NetworkProgress(run.phase),
     )
-    if not quiet:
-        click.echo(f"written: {run.folder / 'results'}")
+    if quiet:
+        return results
+    click.echo(f"{'name':12}{run.task.metric:>10}{'log-loss':>10}{'params':>10}{'macs':>10}", nl=False)
+    click.echo((f"{'ms':>9}" if latency else "") + "  architecture")
+    for row in results["rows"]:
+        line = f"{row['name']:12}{row[run.task.metric]:10.4f}{row['log_loss']:10.4f}"
+        line += f"{format_count(row['params']):>10}{format_count(row['macs']):>10}"
+        line += f"{row['latency_ms']:9.2f}" if latency else ""
+        click.echo(f"{line}  {Architecture.from_dict(row['architecture'])}")
+    click.echo(f"written: {run.folder / 'results'}")
     return results
+
+
+def _evaluate_grids(
+    run: "Run",
+    every_phase: bool,
+    resolutions: list[int] | None,
+    limit: int | None,
+    calibration: int | None,
+    quiet: bool,
+) -> list[dict[str, Any]]:
+    from onceforall.evaluation.grid import grid_tables
+    from onceforall.runs import evaluate_grid, phase_runs
+
+    grids = [
+        evaluate_grid(
+            each,
+            resolutions=resolutions,
+            limit=limit,
+            calibration_images=calibration,
+            progress=None if quiet else NetworkProgress(each.phase),
+        )
+        for each in (phase_runs(run) if every_phase else [run])
+    ]
+    if not quiet:
+        for header, rows in grid_tables(grids):
+            print_table(header, rows)
+            click.echo()
+        click.echo(f"written: {run.folder / 'results' / 'grids'}")
+    return grids
+
+
+def _resolutions(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"--resolutions {text!r}: give whole numbers with commas between them, as 48,56,64.") from error
 
 
 def _report(run_dir: Path) -> Path:
@@ -357,20 +382,3 @@ def _tell_export(report: "ExportReport") -> None:
         f"differs from PyTorch by at most {report.max_difference:.2g} where outputs reach {report.scale:.2g}, "
         f"on {report.images} held-out images; {report.agreement:.1%} equal answers"
     )
-
-
-def _table(header: list[str], rows: list[list[str]]) -> None:
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, *rows]:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        click.echo("  ".join(cells))
-
-
-def _progress() -> Callable[[str, int, int], None]:
-    """A line on the terminal that tells how far reading the images is."""
-
-    def show(job: str, done: int, total: int) -> None:
-        if sys.stderr.isatty() and (done % 100 == 0 or done == total):
-            click.echo(f"\r{job}: {done} of {total}", nl=done == total, err=True)
-
-    return show

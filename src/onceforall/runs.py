@@ -27,17 +27,20 @@ from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.checkpoint import load_network
 from onceforall.training.distributed import pick_device
+from onceforall.training.growing import beginning
 from onceforall.training.loop import train
 from onceforall.training.records import SETTINGS
 
 __all__ = [
     "Run",
     "chosen_architectures",
+    "evaluate_grid",
     "evaluate_run",
     "export_run",
     "find_architecture",
     "is_finished",
     "open_run",
+    "phase_runs",
     "train_run",
 ]
 
@@ -64,6 +67,7 @@ def train_run(
     data = build_data(recipe, progress)
     supernet = build_supernet(recipe, data)
     phases = build_phases(recipe, supernet)
+    supernet = beginning(supernet, phases, recipe.run.seed)
     if until is not None:
         names = [phase.name for phase in phases]
         check_choice("phase", until, names)

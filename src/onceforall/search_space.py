@@ -70,7 +70,7 @@ class SearchSpace:
         depths: Sequence[int],
         kernel_sizes: Sequence[int] = (),
         expand_ratios: Sequence[float] = (),
-        paths: Sequence[tuple[str, ...]] = ((MAIN_PATH,),),
+        paths: Sequence[tuple[str, ...] | int] = ((MAIN_PATH,),),
         widths: Sequence[float] = (),
         heights: Sequence[int] = (),
         stem: BlockChoices | None = None,

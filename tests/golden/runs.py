@@ -23,6 +23,7 @@ from onceforall.data import Augmentation, ImageData, from_arrays
 from onceforall.evaluation.tasks import classification
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.mobilenet_v3 import OFAMobileNetV3
+from onceforall.training.growing import beginning
 from onceforall.training.loop import RunOptions, train
 from onceforall.training.schedules import SCHEDULES
 
@@ -55,6 +56,7 @@ def losses(schedule: str) -> list[float]:
         replace(phase, batch_size=data.count("train"), learning_rate=0.1 * phase.learning_rate, validate_every=STEPS)
         for phase in phases
     ]
+    supernet = beginning(supernet, phases, 0)
     options = RunOptions(device="cpu", threads=1, calibration_images=16, random_validation=0)
     with tempfile.TemporaryDirectory() as folder:
         train(supernet, phases, classification(), data, run_dir=Path(folder) / "run", options=options)

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from onceforall.layers.kernels import KERNEL_RULES, CenterCrop, TransformMatrices, center_crop
+from onceforall.errors import UserError
+from onceforall.layers.elastic import ElasticConv
+from onceforall.layers.kernels import KERNEL_RULES, CenterCrop, Rings, TransformMatrices, center_crop
 
 
 def weight(size: int, axes: int, out: int = 4, inner: int = 1) -> torch.Tensor:
@@ -115,4 +117,118 @@ def test_one_matrix_serves_all_channels():
 
 
 def test_table_of_rules():
-    assert {"center_crop": CenterCrop, "transform": TransformMatrices} == KERNEL_RULES
+    assert {"center_crop": CenterCrop, "transform": TransformMatrices, "rings": Rings} == KERNEL_RULES
+
+
+# -- rings -------------------------------------------------------------------------------------------------------
+
+
+def rings(sizes: tuple[int, ...], axes: int, channels: tuple[int, int] = (4, 1)) -> Rings:
+    """The rule with random rings."""
+    rule = Rings(sizes, axes, channels).double()
+    generator = torch.Generator().manual_seed(6)
+    with torch.no_grad():
+        for ring in rule.rings.values():
+            ring.copy_(torch.randn(ring.shape, generator=generator, dtype=torch.float64))
+    return rule
+
+
+CHAINS = [((3, 5), 1), ((3, 5, 7), 1), ((3, 5), 2), ((3, 5, 7), 2), ((3, 7), 2), ((1, 3, 5, 9), 2), ((3, 5), 3)]
+CHAINS += [((1, 3, 7), 3)]
+
+
+@pytest.mark.parametrize(("sizes", "axes"), CHAINS)
+@pytest.mark.parametrize("channels", [(4, 1), (3, 2)])
+def test_each_kernel_is_the_next_smaller_one_in_a_ring(sizes, axes, channels):
+    rule, stored = rings(sizes, axes, channels), weight(min(sizes), axes, *channels)
+    assert rule.stored_size == min(sizes) and rule(stored, min(sizes)) is stored
+    kernels = {size: rule(stored, size).detach().numpy() for size in sizes}
+    for small, large in zip(sizes, sizes[1:], strict=False):
+        assert kernels[large].shape == (*channels, *(large,) * axes)
+        assert np.array_equal(crop_by_index(kernels[large], small), kernels[small])
+        ring = rule.rings[str(large)].detach().numpy()
+        assert ring.shape == (*channels, large**axes - small**axes)
+        middle = (large - small) // 2
+        around = np.ones((large,) * axes, bool)
+        around[(slice(middle, large - middle),) * axes] = False
+        found = np.sort(kernels[large][:, :, around], axis=2)
+        assert np.array_equal(found, np.sort(ring, axis=2)), "every entry of the ring stands once, in its channel"
+
+
+def test_rings_take_little_room():
+    """49 numbers for each channel, where kernels of their own would take 9 + 25 + 49."""
+    rule = Rings((3, 5, 7), 2, (6, 1))
+    assert sum(parameter.numel() for parameter in rule.parameters()) + 6 * rule.stored_size**2 == 6 * 49
+
+
+def test_rings_start_at_zero():
+    rule, stored = rings((3, 5, 7), 2), weight(3, 2)
+    rule.reset()
+    assert torch.equal(rule(stored, 7), torch.nn.functional.pad(stored, (2,) * 4))
+
+
+def test_rings_of_fewer_channels():
+    rule, stored = rings((3, 5), 2, (4, 3)), weight(3, 2, 4, 3)
+    assert torch.equal(rule(stored[:2, :1], 5), rule(stored, 5)[:2, :1])
+
+
+@pytest.mark.parametrize(
+    ("frozen", "size", "trained"),
+    [
+        (False, 3, {"3"}),
+        (False, 5, {"3", "5"}),
+        (False, 7, {"3", "5", "7"}),
+        ("inner", 3, {"3"}),
+        ("inner", 5, {"5"}),
+        ("inner", 7, {"7"}),
+        ("smaller", 3, set()),
+        ("smaller", 5, set()),
+        ("smaller", 7, {"7"}),
+    ],
+)
+def test_what_of_a_kernel_is_trained(frozen, size, trained):
+    rule, stored = rings((3, 5, 7), 2), weight(3, 2).requires_grad_()
+    kernel = rule(stored, size, frozen)
+    assert torch.equal(kernel, rule(stored, size))
+    assert kernel.requires_grad == bool(trained)
+    if trained:
+        kernel.square().sum().backward()
+    held = {"3": stored} | dict(rule.rings.items())
+    assert {name for name, tensor in held.items() if tensor.grad is not None} == trained
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_no_optimiser_moves_what_is_frozen(optimizer):
+    """Also after steps that trained it, which leave momentum behind, and with weight decay."""
+    conv = ElasticConv(4, 4, (3, 5), depthwise=True, kernel_rule="rings")
+    conv.reset(torch.Generator().manual_seed(0))
+    x = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(1))
+    kinds = {
+        "adam": lambda p: torch.optim.AdamW(p, 0.1, weight_decay=0.5),
+        "sgd": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.5),
+    }
+    steps = kinds[optimizer](conv.parameters())
+
+    def step(size: int, frozen) -> None:
+        steps.zero_grad()
+        conv(x, kernel_size=size, frozen=frozen).square().sum().backward()
+        steps.step()
+
+    step(5, False)
+    ring = conv.kernel_rule.rings["5"]
+    for size, frozen, still, moves in ((5, "inner", conv.weight, ring), (3, "inner", ring, conv.weight)):
+        before = still.detach().clone(), moves.detach().clone()
+        for _ in range(3):
+            step(size, frozen)
+        assert torch.equal(still, before[0]) and not torch.equal(moves, before[1])
+
+
+@pytest.mark.parametrize("rule", ["center_crop", "transform"])
+def test_only_rings_can_be_frozen_in_part(rule):
+    x = torch.zeros(1, 4, 6, 6)
+    one_size = ElasticConv(4, 4, (3,), kernel_rule=rule)
+    one_size.reset(torch.Generator())
+    assert one_size(x, frozen="inner").requires_grad, "there is nothing inside"
+    several = ElasticConv(4, 4, (3, 5), kernel_rule=rule)
+    with pytest.raises(UserError, match="inner_kernels: .* needs kernel_rule 'rings'"):
+        several(x, frozen="inner")

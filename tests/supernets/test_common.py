@@ -11,7 +11,11 @@ TINY = {"num_classes": 5, "width_mult": 0.35, "depths": (1, 2), "expand_ratios":
 
 OPTIONS = {  # small enough that a check takes a second
     "ofa_mbv3": TINY | {"in_channels": 2},
+    "prox_mobilenet": TINY | {"width_mult": 0.25, "in_channels": 1},
 } | {f"{kind}_ofa_mbv3": TINY for kind in ("se_d", "se_p", "se_dp", "ee_b", "ee_d", "ee_p", "ee_dp")}
+
+
+VARIANTS = {"prox_mobilenet": {"layout": "published"}}  # more of a network that has options of another kind
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -19,6 +23,12 @@ OPTIONS = {  # small enough that a check takes a second
 def test_every_network(name, check):
     assert name in OPTIONS, f"give {name} tiny options in {__file__}, so that the common checks run on it"
     check(partial(create_supernet, name, **OPTIONS[name]))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants(name, check):
+    check(partial(create_supernet, name, **(OPTIONS[name] | VARIANTS[name])))
 
 
 def test_tables_are_complete():

@@ -20,10 +20,17 @@ from onceforall.supernets import Freeze, Supernet, create_supernet
 class VolumeNet(Supernet):
     """One stage of inverted residuals for volumes, behind an elastic stem."""
 
-    def __init__(self, space: SearchSpace, num_classes: int = 3, in_channels: int = 2, spatial_dims: int = 3) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        num_classes: int = 3,
+        in_channels: int = 2,
+        spatial_dims: int = 3,
+        kernel_rule: str = "transform",
+    ) -> None:
         options = {"num_classes": num_classes, "in_channels": in_channels, "spatial_dims": spatial_dims}
-        super().__init__(space, options)
-        rule = {"kernel_rule": "transform", "spatial_dims": spatial_dims}
+        super().__init__(space, options | {"kernel_rule": kernel_rule})
+        rule = {"kernel_rule": kernel_rule, "spatial_dims": spatial_dims}
         self.entry = ConvNorm(ElasticConv(in_channels, 8, (1,), spatial_dims=spatial_dims), "relu")
         assert space.stem is not None
         self.stem = InvertedResidual(8, 8, space.stem, stride=2, squeeze=True, **rule)
@@ -32,7 +39,7 @@ class VolumeNet(Supernet):
 
     def run(self, x: Tensor, architecture: Architecture, freeze: Freeze) -> Tensor:
         (stage,) = architecture.stages
-        x = self.stem(self.entry(x, frozen=freeze.stem), architecture.stem, freeze.stem)
+        x = self.stem(self.entry(x, frozen=freeze.stem), architecture.stem, freeze.part(freeze.stem))
         blocks = parts(self.blocks, InvertedResidual)
         for module, block, frozen in zip(blocks, stage.blocks, freeze.blocks(stage), strict=False):
             x = module(x, block, frozen)
@@ -72,7 +79,15 @@ def flat() -> VolumeNet:
     return VolumeNet(space, spatial_dims=2).initialise()
 
 
-@pytest.mark.parametrize("build", [volumes, flat])
+def flat_rings() -> VolumeNet:
+    return VolumeNet(flat().space, spatial_dims=2, kernel_rule="rings").initialise()
+
+
+def volume_rings() -> VolumeNet:
+    return VolumeNet(volumes().space, kernel_rule="rings").initialise()
+
+
+@pytest.mark.parametrize("build", [volumes, flat, volume_rings, flat_rings])
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_common_checks(check, build):
     check(build)
@@ -159,6 +174,50 @@ def test_which_blocks_are_frozen():
     assert Freeze().blocks(stage) == (False, False, False)
     assert Freeze(earlier_blocks=True).blocks(stage) == (True, True, False)
     assert Freeze(earlier_blocks=True).blocks(Stage((Block(3, 4),))) == (False,)
+
+
+KERNELS = {  # what of the depthwise kernels gets a gradient when the size runs: the stored 3x3, the ring of 5x5
+    ("off", 3): {"weight"},
+    ("off", 5): {"weight", "kernel_rule.rings.5"},
+    ("on_sample", 3): {"weight"},
+    ("on_sample", 5): {"kernel_rule.rings.5"},
+    ("hard", 3): set(),
+    ("hard", 5): {"kernel_rule.rings.5"},
+}
+
+
+@pytest.mark.parametrize(("inner_kernels", "size"), KERNELS)
+def test_inner_kernels(inner_kernels, size):
+    """Nothing else is frozen with them; with earlier blocks frozen only the last one's kernels learn."""
+    space = SearchSpace.build(
+        1,
+        resolutions=(9,),
+        depths=(1, 2),
+        kernel_sizes=(3, 5),
+        expand_ratios=(2,),
+        stem=BlockChoices((3, 5), (1,)),
+    )
+    net = VolumeNet(space, spatial_dims=2, kernel_rule="rings").initialise()
+    randomised(net).train()
+    architecture = space.uniform(kernel_size=size)
+    x, expected = images(net, architecture), KERNELS[inner_kernels, size]
+    net(x, architecture, Freeze(inner_kernels=inner_kernels)).square().sum().backward()
+    frozen = {name for name, parameter in net.named_parameters() if parameter.grad is None}
+    for place in ("stem", "blocks.0", "blocks.1"):
+        kernels = {f"{place}.depthwise.conv.{part}" for part in ("weight", "kernel_rule.rings.5")}
+        assert kernels - frozen == {f"{place}.depthwise.conv.{part}" for part in expected}
+        frozen -= kernels
+    assert not frozen
+    net.zero_grad()
+    net(x, architecture, Freeze(earlier_blocks=True, inner_kernels=inner_kernels)).square().sum().backward()
+    assert all(parameter.grad is None for parameter in net.blocks[0].parameters())
+    last = {name for name, parameter in net.blocks[1].depthwise.conv.named_parameters() if parameter.grad is not None}
+    assert last == expected
+
+
+def test_a_word_for_inner_kernels_that_is_none():
+    with pytest.raises(UserError, match=r"inner_kernels 'on-sample' is not one of: .* Did you mean 'on_sample'"):
+        Freeze(inner_kernels="on-sample")
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

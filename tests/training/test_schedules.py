@@ -5,16 +5,15 @@ import pytest
 from onceforall.architecture import path_code
 from onceforall.errors import UserError
 from onceforall.search_space import SearchSpace
-from onceforall.training.phases import Phase, Teacher
+from onceforall.training.phases import Teacher
+from onceforall.training.rows import SMALL_ROWS, Row
 from onceforall.training.schedules import (
     SCHEDULES,
-    SMALL_ROWS,
-    Row,
     exit_weights_of,
     extended_progressive_shrinking,
+    progressive_expansion,
     progressive_shrinking,
     sandwich,
-    scale_epochs,
 )
 
 FACTORS = {"kernel_sizes": (3, 5, 7), "expand_ratios": (3, 4, 6), "depths": (2, 3, 4)}
@@ -110,20 +109,6 @@ def test_total_epochs_are_met_by_every_schedule(name, total):
     phases = SCHEDULES[name](SMALL, total_epochs=total)
     assert sum(phase.total_epochs for phase in phases) == total
     assert all(phase.epochs >= 1 for phase in phases)
-
-
-def test_epochs_are_scaled_in_proportion():
-    phases = [Phase("a", SMALL, 18, 2), Phase("b", SMALL, 60), Phase("c", SMALL, 20)]
-    scaled = scale_epochs(phases, 50)
-    assert [(phase.epochs, phase.warmup_epochs) for phase in scaled] == [(9, 1), (30, 0), (10, 0)]
-    scaled = scale_epochs(phases, 33)  # exactly 6.6, 19.8 and 6.6: one of the first and last must give way
-    assert [phase.total_epochs for phase in scaled] in ([7, 20, 6], [6, 20, 7])
-    assert scale_epochs(phases, None) == phases
-    with pytest.raises(UserError, match="3 phases"):
-        scale_epochs(phases, 2)
-    for wrong in (2.5, True, "8"):
-        with pytest.raises(UserError, match="whole number"):
-            scale_epochs(phases, wrong)
 
 
 @pytest.mark.parametrize(
@@ -257,6 +242,9 @@ def test_exit_weights():
     for strategy in ("desc", "asc", "mix", "unif"):
         for exits in range(1, 9):
             assert [sum(weights) for weights in exit_weights_of(strategy, exits)] == pytest.approx([1, 1])
+    for wrong in ([0.5, 0.5], [0.2] * 4 + [0.1], ["a"] * 5):
+        with pytest.raises(UserError, match="exit_weights .*: give 5 numbers that sum to 1"):
+            exit_weights_of(wrong, 5)
     with pytest.raises(UserError, match="exit_weights 'dsc' is not one of.*Did you mean 'desc'"):
         exit_weights_of("dsc", 5)
 
@@ -273,3 +261,71 @@ def test_a_row_that_is_missing_is_named():
         extended_progressive_shrinking(
             ofav2_space(HEIGHTS), rows={name: SMALL_ROWS[name] for name in ("full", "kernel", "depth", "expand")}
         )
+
+
+# -- progressive expansion -------------------------------------------------------------------------------------------
+
+# ProX's shipped run on retinal OCT (spec, section 1.2): depths, expansions, kernel sizes, resolutions of each phase
+PROX = SearchSpace.build(
+    5, resolutions=(160, 192, 224), depths=(1, 2, 3), expand_ratios=(3, 4, 6), kernel_sizes=(3, 5, 7)
+)
+PUBLISHED_EXPANSION = [
+    ("smallest", (1,), (3,), (3,), (160,)),
+    ("depth_1", (1, 2), (3,), (3,), (160,)),
+    ("depth_2", (1, 2, 3), (3,), (3,), (160,)),
+    ("expand_1", (1, 2, 3), (3, 4), (3,), (160,)),
+    ("expand_2", (1, 2, 3), (3, 4, 6), (3,), (160,)),
+    ("kernel_1", (1, 2, 3), (3, 4, 6), (3, 5), (160,)),
+    ("kernel_2", (1, 2, 3), (3, 4, 6), (3, 5, 7), (160,)),
+    ("resolution_1", (1, 2, 3), (3, 4, 6), (3, 5, 7), (160, 192)),
+    ("resolution_2", (1, 2, 3), (3, 4, 6), (3, 5, 7), (160, 192, 224)),
+]
+
+
+def expansion_row(phase, favoured=False):
+    space = phase.favoured if favoured else phase.space
+    return phase.name, space.depths, space.expand_ratios, space.kernel_sizes, space.resolutions
+
+
+def test_the_published_expansion():
+    increasing = progressive_expansion(PROX, mode="increasing")
+    assert [expansion_row(phase) for phase in increasing] == PUBLISHED_EXPANSION
+    mixed = progressive_expansion(PROX)
+    assert [expansion_row(phase) for phase in mixed] == [(*row[:4], (160, 192, 224)) for row in PUBLISHED_EXPANSION[:7]]
+    for number, phase in enumerate(increasing):
+        assert (phase.optimizer, phase.decay, phase.weight_decay, phase.epochs) == ("adam", "constant", 0, 10)
+        assert (phase.task_weight, phase.distillation_weight) == (0.5, 0.5)
+        assert phase.teacher == (Teacher("previous_phase", batchnorm="calibrated") if number else Teacher())
+
+
+@pytest.mark.parametrize(
+    ("policy", "frozen"), [("never", set()), ("depth", {1, 2}), ("always", {1, 2, 3, 4, 5, 6})], ids=str
+)
+def test_what_expansion_freezes(policy, frozen):
+    phases = progressive_expansion(PROX, freeze_earlier_blocks=policy, freeze_stem=policy == "always")
+    assert {i for i, phase in enumerate(phases) if phase.freeze.earlier_blocks} == frozen
+    assert {i for i, phase in enumerate(phases) if phase.freeze.stem} == (frozen if policy == "always" else set())
+
+
+def test_expansion_may_favour_what_is_newest():
+    phases = progressive_expansion(PROX, mode="increasing", newest_probability=0.5)
+    assert [phase.favoured_probability for phase in phases] == [0.0, *[0.5] * 8]
+    newest = [expansion_row(phase, favoured=True) for phase in phases[1:]]
+    for row, (before, now) in zip(newest, zip(PUBLISHED_EXPANSION, PUBLISHED_EXPANSION[1:], strict=False), strict=True):
+        expected = tuple(b if a == b else tuple(sorted(set(b) - set(a))) for a, b in zip(before, now, strict=True))
+        assert row[1:] == expected[1:]
+
+
+def test_expansion_opens_every_factor_that_a_space_has():
+    phases = progressive_expansion(ofav2_space(CODES, HEIGHTS))
+    assert phases[-1].space == ofav2_space(CODES, HEIGHTS)
+    assert [path_code(names) for names in phases[0].space.paths] == [4] and phases[0].space.heights == (1,)
+    levels = [{path_code(names) for names in p.space.paths} for p in phases if p.name.startswith("level")]
+    assert levels == [{1, 2, 4}, {1, 2, 3, 4, 5, 6}, {1, 2, 3, 4, 5, 6, 7}]
+    assert sum(phase.name.startswith("height") for phase in phases) == 4
+    widths = SearchSpace.build(2, resolutions=(16,), depths=(1,), kernel_sizes=(3, 5), widths=(0.5, 1.0))
+    assert [phase.name for phase in progressive_expansion(widths)] == ["smallest", "width", "kernel"]
+    assert [phase.name for phase in progressive_shrinking(widths)] == ["full", "kernel", "width"]
+    for wrong in ({"mode": "mixd"}, {"freeze_earlier_blocks": "depths"}):
+        with pytest.raises(UserError, match="Did you mean"):
+            progressive_expansion(PROX, **wrong)

@@ -15,7 +15,17 @@ from onceforall.errors import UserError
 from onceforall.evaluation.evaluate import Evaluation
 from onceforall.search_space import SearchSpace
 
-__all__ = ["Member", "Row", "draw_members", "exit_members", "factors_of", "grid_members", "grid_row", "summarise"]
+__all__ = [
+    "Member",
+    "Row",
+    "draw_members",
+    "exit_members",
+    "factors_of",
+    "grid_members",
+    "grid_row",
+    "grid_tables",
+    "summarise",
+]
 
 LETTERS = {"r": "resolution", "h": "height", "d": "depth", "k": "kernel_size", "e": "expand_ratio", "l": "level"}
 
@@ -154,3 +164,55 @@ def _mean(rows: Sequence[Row], split: str, metric: str) -> float | None:
 
 def _is_known(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
+
+
+# -- tables for people ----------------------------------------------------------------------------------------------
+
+Table = tuple[list[str], list[list[str]]]  # header, rows
+
+
+def grid_tables(grids: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """What `runs.evaluate_grid` found as tables with a row for each phase: all, each height, level and exit.
+
+    Mean and best are on the test split, "mean / best" where they share a cell. A table in which no phase has more
+    than one column to fill is left out.
+    """
+    rows = []
+    for grid in grids:
+        test, chosen = grid["summary"]["test"], grid["summary"]["chosen"] or {}
+        drawn = "" if grid["drawn"] is None else f"{grid['drawn']} of "
+        row = [grid["phase"], f"{drawn}{grid['distinct']}", str(grid["combinations"])]
+        row += [_number(test["mean"]), _number(test["best"])]
+        rows.append([*row, f"{_number(chosen.get('validation'))} -> {_number(chosen.get('test'))}"])
+    header = ["phase", "networks", "combinations", "mean", "best", "chosen on validation -> test"]
+    parts = {name: {grid["phase"]: grid["summary"][f"by_{name}"] for grid in grids} for name in ("height", "level")}
+    parts["exit"] = {grid["phase"]: _by_exit(grid) for grid in grids if grid["exits"]}
+    return [
+        (header, rows),
+        *(_part_table(name, by_phase) for name, by_phase in parts.items() if _has_several(by_phase)),
+    ]
+
+
+def _by_exit(grid: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean and best of each exit by itself, over the resolutions."""
+    numbers = sorted({row["height"] for row in grid["exits"]})
+    groups = {str(number): [row for row in grid["exits"] if row["height"] == number] for number in numbers}
+    metric, higher = grid["metric"], grid["higher_is_better"]
+    return {number: summarise(group, metric, higher)["test"] for number, group in groups.items()}
+
+
+def _has_several(by_phase: Mapping[str, Mapping[str, Any]]) -> bool:
+    return any(len(parts) > 1 for parts in by_phase.values())
+
+
+def _part_table(name: str, by_phase: Mapping[str, Mapping[str, Any]]) -> Table:
+    values = sorted({value for parts in by_phase.values() for value in parts}, key=int)
+    rows = [
+        [phase, *(f"{_number(p['mean'])} / {_number(p['best'])}" if (p := parts.get(v)) else "" for v in values)]
+        for phase, parts in by_phase.items()
+    ]
+    return ["phase", *(f"{name} {value}" for value in values)], rows
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

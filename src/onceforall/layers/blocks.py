@@ -5,7 +5,7 @@ Each lists its elastic widths as `ChannelGroup`s.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar, final
 
 from torch import Tensor, nn
@@ -18,13 +18,25 @@ from onceforall.layers.elastic import (
     Cost,
     ElasticBatchNorm,
     ElasticConv,
+    ElasticLayer,
     ElasticLinear,
     batch_norm_cost,
     make_divisible,
 )
+from onceforall.layers.kernels import Frozen
 from onceforall.search_space import BlockChoices
 
-__all__ = ["ACTIVATIONS", "ConvNorm", "Exit", "InvertedResidual", "Level", "PathModule", "SqueezeExcitation", "parts"]
+__all__ = [
+    "ACTIVATIONS",
+    "ConvNorm",
+    "Exit",
+    "InvertedResidual",
+    "Level",
+    "PathModule",
+    "SqueezeExcitation",
+    "add_up",
+    "parts",
+]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "hard_swish": F.hardswish}
 """Activations by name; hard_swish(x) = x * relu6(x + 3) / 6."""
@@ -36,6 +48,19 @@ Part = TypeVar("Part", bound=nn.Module)
 def parts(module: nn.Module, kind: type[Part]) -> list[Part]:
     """The modules directly in `module` (a ModuleList) that are of class `kind`, in order."""
     return [child for child in module.children() if isinstance(child, kind)]
+
+
+def add_up(tensors: Sequence[Tensor]) -> Tensor:
+    """The sum of tensors of one shape, for which at most one new tensor is made.
+
+    The given ones stay as they are. Adding to a sum in place is safe: no gradient asks for what a sum was.
+    """
+    if len(tensors) == 1:
+        return tensors[0]
+    total = tensors[0] + tensors[1]
+    for tensor in tensors[2:]:
+        total += tensor
+    return total
 
 
 @final
@@ -50,7 +75,7 @@ class ConvNorm(nn.Module):
         self.activation = None if activation is None else ACTIVATIONS[activation]
 
     def forward(
-        self, x: Tensor, out_channels: int | None = None, kernel_size: int | None = None, frozen: bool = False
+        self, x: Tensor, out_channels: int | None = None, kernel_size: int | None = None, frozen: Frozen = False
     ) -> Tensor:
         """(N, in, ...) to (N, out, ...)."""
         x = self.norm(self.conv(x, out_channels, kernel_size, frozen), frozen)
@@ -83,7 +108,7 @@ class SqueezeExcitation(nn.Module):
         """Hidden width for `channels` active channels."""
         return make_divisible(channels // 4)
 
-    def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
+    def forward(self, x: Tensor, frozen: Frozen = False) -> Tensor:
         """(N, channels, ...) to the same shape."""
         channels = x.shape[1]
         mean = x.flatten(2).mean(2) if x.ndim != 4 else x.mean((2, 3))  # (N, channels)
@@ -100,7 +125,7 @@ class PathModule(nn.Module, ABC):
     """One of the parallel paths of a level; it is called with the value of the level's block."""
 
     @abstractmethod
-    def forward(self, x: Tensor, block: Block, frozen: bool = False) -> Tensor:
+    def forward(self, x: Tensor, block: Block, frozen: Frozen = False) -> Tensor:
         """(N, in, ...) to (N, out, ...), each axis divided by the stride, rounded up."""
 
     @abstractmethod
@@ -110,6 +135,13 @@ class PathModule(nn.Module, ABC):
     @abstractmethod
     def channel_groups(self, name: str) -> Iterator[ChannelGroup]:
         """Its elastic widths; `name` is the block's in the search space."""
+
+    def residual_output(self) -> ElasticLayer | None:
+        """The layer whose output is added to the block's input; None where the input is not added to anything.
+
+        With its parameters zero the block is the identity, and a block that is grown starts so.
+        """
+        return None
 
 
 @final
@@ -168,12 +200,15 @@ class InvertedResidual(PathModule):
             return self.in_channels
         return make_divisible(round(self.in_channels * expand_ratio))
 
-    def forward(self, x: Tensor, block: Block, frozen: bool = False) -> Tensor:
+    def forward(self, x: Tensor, block: Block, frozen: Frozen = False) -> Tensor:
         y = x if self.expand is None else self.expand(x, self.hidden(block.expand_ratio), frozen=frozen)
         y = self.depthwise(y, kernel_size=block.kernel_size, frozen=frozen)
         y = y if self.squeeze is None else self.squeeze(y, frozen)
         y = self.project(y, frozen=frozen)
         return x + y if self.shortcut else y
+
+    def residual_output(self) -> ElasticLayer | None:
+        return self.project.norm if self.shortcut else None
 
     def cost(self, shape: Shape, block: Block) -> tuple[Cost, Shape]:
         hidden = self.hidden(block.expand_ratio)
@@ -214,13 +249,9 @@ class Level(nn.Module):
         assert isinstance(module, PathModule)
         return module
 
-    def forward(self, x: Tensor, block: Block, frozen: bool = False) -> Tensor:
+    def forward(self, x: Tensor, block: Block, frozen: Frozen = False) -> Tensor:
         """(N, in, ...) to (N, out, ...)."""
-        outputs = [self.path(name)(x, block, frozen) for name in block.paths]
-        total = outputs[0]
-        for output in outputs[1:]:
-            total = total + output
-        return total
+        return add_up([self.path(name)(x, block, frozen) for name in block.paths])
 
     def cost(self, shape: Shape, block: Block) -> tuple[Cost, Shape]:
         """Cost of the paths that run, and the output's spatial shape."""
@@ -246,7 +277,7 @@ class Exit(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classify = ElasticLinear(mixed, num_classes)
 
-    def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
+    def forward(self, x: Tensor, frozen: Frozen = False) -> Tensor:
         """(N, in, ...) to (N, classes)."""
         x = self.expand(x, frozen=frozen)
         x = x.flatten(2).mean(2) if x.ndim != 4 else x.mean((2, 3))  # (N, features)

@@ -76,9 +76,10 @@ def sort_channels(groups: Iterable[ChannelGroup], kept: SearchSpace, banded_sque
 
 def _importance(ranking: ChannelSlice, size: int) -> Tensor:
     """(size,) sum of absolute weights for each channel."""
-    weight, dim = ranking.layer.axis(ranking.axis)[0]
-    part = weight.narrow(dim, ranking.offset, size).double().abs()
-    return part.sum(dim=[axis for axis in range(part.ndim) if axis != dim])
+    weights = [(tensor, dim) for tensor, dim in ranking.layer.axis(ranking.axis) if tensor.ndim > 1]
+    parts = [(tensor.narrow(dim, ranking.offset, size).double().abs(), dim) for tensor, dim in weights]
+    sums = [part.sum(dim=[axis for axis in range(part.ndim) if axis != dim]) for part, dim in parts]
+    return torch.stack(sums).sum(0)
 
 
 def _banded_order(importance: Tensor, widths: list[int]) -> Tensor:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from onceforall.errors import UserError, check_choice
 from onceforall.layers.depthwise import depthwise_conv2d, trains_on_cpu
-from onceforall.layers.kernels import KERNEL_RULES
+from onceforall.layers.kernels import KERNEL_RULES, Frozen
 
 __all__ = [
     "Cost",
@@ -152,36 +152,39 @@ class ElasticConv(ElasticLayer):
     ) -> None:
         super().__init__()
         check_choice("kernel_rule", kernel_rule, KERNEL_RULES)
-        largest = max(kernel_sizes)
-        self.sizes = (in_channels, out_channels, largest)
+        self.sizes = (in_channels, out_channels, max(kernel_sizes))
         self.stride = stride
         self.depthwise = depthwise
         self.convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[spatial_dims]
         self.spatial_dims = spatial_dims
-        shape = (out_channels, 1 if depthwise else in_channels) + (largest,) * spatial_dims
-        self.weight = nn.Parameter(torch.empty(shape))
+        channels = (out_channels, 1 if depthwise else in_channels)
+        rule = KERNEL_RULES[kernel_rule](tuple(kernel_sizes), spatial_dims, channels)
+        self.weight = nn.Parameter(torch.empty(channels + (rule.stored_size,) * spatial_dims))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
-        self.kernel_rule = KERNEL_RULES[kernel_rule](tuple(kernel_sizes), spatial_dims)
+        self.kernel_rule = rule
 
-    def tensors(self, in_channels: int, out_channels: int, kernel_size: int) -> dict[str, Tensor]:
+    def tensors(
+        self, in_channels: int, out_channels: int, kernel_size: int, frozen: Frozen = False
+    ) -> dict[str, Tensor]:
         """Leading output channels, leading input channels, and the kernel that the rule makes."""
         if kernel_size not in self.kernel_rule.kernel_sizes:
             raise UserError(f"kernel_size {kernel_size!r}: this layer has {self.kernel_rule.kernel_sizes}.")
         weight = leading(self.weight, out_channels)
         weight = weight if self.depthwise else leading(weight, in_channels, 1)
-        out = {"weight": self.kernel_rule(weight, kernel_size)}
+        out = {"weight": self.kernel_rule(weight, kernel_size, frozen)}
         return out if self.bias is None else out | {"bias": leading(self.bias, out_channels)}
 
     def forward(
-        self, x: Tensor, out_channels: int | None = None, kernel_size: int | None = None, frozen: bool = False
+        self, x: Tensor, out_channels: int | None = None, kernel_size: int | None = None, frozen: Frozen = False
     ) -> Tensor:
         """(N, in, ...) to (N, out, ...) with the active sizes; None means the full size.
 
-        A `frozen` layer passes gradients on but gets none itself.
+        What is `frozen` passes gradients on but gets none itself.
         """
         channels = x.shape[1]
         out_channels = channels if self.depthwise else out_channels or self.sizes[1]
-        tensors = _detached(self.tensors(channels, out_channels, kernel_size or self.sizes[2]), frozen)
+        kernel_size = kernel_size or self.sizes[2]
+        tensors = _detached(self.tensors(channels, out_channels, kernel_size, frozen), frozen)
         weight, bias = tensors["weight"], tensors.get("bias")
         if self.depthwise and self.spatial_dims == 2 and bias is None:
             return depthwise_conv2d(x, weight, self.stride)
@@ -201,11 +204,12 @@ class ElasticConv(ElasticLayer):
         return Cost(params, weights * positions, out_channels * positions, 4 * params), out_shape
 
     def axis(self, name: Literal["in", "out"]) -> list[tuple[Tensor, int]]:
-        return _axis(self.weight, self.bias, name)
+        dim = 1 if name == "in" else 0
+        return _axis(self.weight, self.bias, name) + [(part, dim) for part in self.kernel_rule.along_channels()]
 
     @torch.no_grad()
     def reset(self, generator: torch.Generator) -> None:
-        fan_out = self.sizes[2] ** self.spatial_dims * self.sizes[1]
+        fan_out = self.kernel_rule.stored_size**self.spatial_dims * self.sizes[1]
         _fill_normal(self.weight, math.sqrt(2 / fan_out), generator)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
@@ -239,10 +243,10 @@ class ElasticBatchNorm(ElasticLayer):
         names = ("weight", "bias", "running_mean", "running_var")
         return {name: leading(getattr(self, name), channels) for name in names}
 
-    def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
-        """(N, channels, ...) to the same shape; `frozen`: scale and shift are not trained, statistics do not move."""
+    def forward(self, x: Tensor, frozen: Frozen = False) -> Tensor:
+        """(N, channels, ...) to the same shape; where all is `frozen`, scale, shift and statistics do not move."""
         own = _detached(self.tensors(x.shape[1]), frozen)
-        if self.batch_statistics or (frozen and self.training):
+        if self.batch_statistics or (frozen is True and self.training):
             return F.batch_norm(x, None, None, own["weight"], own["bias"], True, 0.0, self.epsilon)
         mean, var = own["running_mean"], own["running_var"]
         return F.batch_norm(x, mean, var, own["weight"], own["bias"], self.training, self.momentum, self.epsilon)
@@ -282,7 +286,7 @@ class ElasticLinear(ElasticLayer):
         out = {"weight": leading(leading(self.weight, out_features), in_features, 1)}
         return out if self.bias is None else out | {"bias": leading(self.bias, out_features)}
 
-    def forward(self, x: Tensor, out_features: int | None = None, frozen: bool = False) -> Tensor:
+    def forward(self, x: Tensor, out_features: int | None = None, frozen: Frozen = False) -> Tensor:
         """(N, in) to (N, out)."""
         tensors = _detached(self.tensors(x.shape[1], out_features or self.sizes[1]), frozen)
         return F.linear(x, tensors["weight"], tensors.get("bias"))
@@ -322,5 +326,6 @@ def _fill_normal(tensor: Tensor, std: float, generator: torch.Generator) -> None
     tensor.copy_(torch.randn(tensor.shape, generator=generator, dtype=torch.float64) * std)
 
 
-def _detached(tensors: dict[str, Tensor], frozen: bool) -> dict[str, Tensor]:
-    return {name: tensor.detach() for name, tensor in tensors.items()} if frozen else tensors
+def _detached(tensors: dict[str, Tensor], frozen: Frozen) -> dict[str, Tensor]:
+    """The tensors without gradient where all of the layer is frozen; of parts of a kernel its rule knows."""
+    return {name: tensor.detach() for name, tensor in tensors.items()} if frozen is True else tensors

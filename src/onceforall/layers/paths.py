@@ -16,6 +16,7 @@ from onceforall.errors import check_choice
 from onceforall.layers.blocks import ACTIVATIONS, ConvNorm, InvertedResidual, Level, PathModule, Shape
 from onceforall.layers.channels import ChannelGroup
 from onceforall.layers.elastic import Cost, ElasticBatchNorm, ElasticConv, batch_norm_cost
+from onceforall.layers.kernels import Frozen
 from onceforall.search_space import BlockChoices
 
 __all__ = ["PATHS", "NormActivation", "PathSite", "Pointwise", "build_level"]
@@ -53,7 +54,7 @@ class Pointwise(PathModule):
         super().__init__()
         self.unit = ConvNorm(ElasticConv(site.in_channels, site.out_channels, stride=site.stride), site.activation)
 
-    def forward(self, x: Tensor, block: Block, frozen: bool = False) -> Tensor:
+    def forward(self, x: Tensor, block: Block, frozen: Frozen = False) -> Tensor:
         return self.unit(x, frozen=frozen)
 
     def cost(self, shape: Shape, block: Block) -> tuple[Cost, Shape]:
@@ -78,7 +79,7 @@ class NormActivation(PathModule):
         self.norm = ElasticBatchNorm(site.out_channels)
         self.activation = ACTIVATIONS[site.activation]
 
-    def forward(self, x: Tensor, block: Block, frozen: bool = False) -> Tensor:
+    def forward(self, x: Tensor, block: Block, frozen: Frozen = False) -> Tensor:
         x = x if self.stride == 1 else F.max_pool2d(x, self.stride, ceil_mode=True)
         x = x if self.reshape is None else self.reshape(x, frozen=frozen)
         return self.activation(self.norm(x, frozen))

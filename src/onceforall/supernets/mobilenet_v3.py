@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from onceforall.architecture import Architecture, Block
 from onceforall.errors import UserError
-from onceforall.layers.blocks import ConvNorm, Exit, InvertedResidual, Level, parts
+from onceforall.layers.blocks import ConvNorm, Exit, InvertedResidual, Level, add_up, parts
 from onceforall.layers.channels import ChannelGroup
 from onceforall.layers.elastic import Cost, ElasticConv, channels_last, make_divisible
 from onceforall.layers.paths import PathSite, build_level
@@ -75,6 +75,7 @@ class OFAMobileNetV3(Supernet):
         if space.widths or space.stem or space.head:
             raise UserError("OFA-MobileNetV3 has no elastic stage widths, stem or head, and the search space has.")
         self.dense = dense
+        self.changed_by_growth = ("depths",) if dense else ()
         stem_width = make_divisible(STEM_WIDTH * width_mult)
         self.stem = nn.ModuleList(
             [
@@ -109,7 +110,7 @@ class OFAMobileNetV3(Supernet):
             for level, block, frozen in zip(levels, stage.blocks, freeze.blocks(stage), strict=False):
                 outs.append(level(x, block, frozen))
                 # the one before the last is in the last already, by its identity (OFAv2, section III.A)
-                x = sum(outs[:-2], outs[-1]) if self.dense else outs[-1]
+                x = add_up([outs[-1], *outs[:-2]]) if self.dense else outs[-1]
             if number in architecture.exits:
                 outputs.append(self._exit(number)(x, freeze.head))
         return outputs[0] if len(outputs) == 1 else tuple(outputs)

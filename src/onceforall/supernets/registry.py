@@ -9,8 +9,9 @@ from onceforall.architecture import MAIN_PATH, Resolution, as_number, is_whole, 
 from onceforall.choices import ordered
 from onceforall.errors import UserError, check_choice, suggestion
 from onceforall.layers.kernels import KERNEL_RULES
-from onceforall.search_space import SearchSpace
+from onceforall.search_space import BlockChoices, SearchSpace
 from onceforall.supernets.mobilenet_v3 import STAGES, OFAMobileNetV3
+from onceforall.supernets.prox_mobilenet import WIDTHS, ProXMobileNet
 from onceforall.supernets.supernet import Supernet
 
 __all__ = ["NETWORK_CLASSES", "SUPERNETS", "create_supernet", "list_supernets"]
@@ -35,20 +36,11 @@ def ofa_mbv3(
 
     With `paths`, `heights` and `dense` it is each of OFAv2's networks (2023, Table II), which have names of their own.
     """
-    check_choice("kernel_rule", kernel_rule, KERNEL_RULES)
-    as_number("width_mult", width_mult, 100)
-    for name, count in (("num_classes", num_classes), ("in_channels", in_channels)):
-        if not is_whole(count) or count < 1:
-            raise UserError(f"{name} {count!r}: must be a whole number of at least 1.")
     if not isinstance(dense, bool):
         raise UserError(f"dense {dense!r}: must be true or false.")
     if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
         raise UserError(f"dropout {dropout!r}: must be a number of at least 0 and below 1.")
-    small = [r for r in ordered("resolutions", resolutions) if min((r,) if isinstance(r, int) else r) < 16]
-    if small:
-        raise UserError(
-            f"resolution {small[0]}: too small for this network, which halves the image 5 times; use 16 or more."
-        )
+    _check_common(num_classes, in_channels, width_mult, kernel_rule, resolutions, least=16)
     space = SearchSpace.build(
         len(STAGES),
         resolutions=resolutions,
@@ -59,6 +51,53 @@ def ofa_mbv3(
         heights=heights,
     )
     return OFAMobileNetV3(space, num_classes, in_channels, width_mult, dropout, kernel_rule, dense)
+
+
+def prox_mobilenet(
+    *,
+    num_classes: int = 4,
+    in_channels: int = 1,
+    width_mult: float = 1.0,
+    kernel_sizes: Sequence[int] = (3, 5, 7),
+    expand_ratios: Sequence[float] = (3, 4, 6),
+    depths: Sequence[int] = (1, 2, 3),
+    resolutions: Sequence[Resolution] = (160, 192, 224),
+    kernel_rule: str = "center_crop",
+    layout: str = "sound",
+) -> ProXMobileNet:
+    """ProX's MobileNet (ICIP 2022): kernel 3-7, expansion 3-6, depth 1-3 in five stages of 32 to 512 channels."""
+    _check_common(num_classes, in_channels, width_mult, kernel_rule, resolutions, least=16)
+    stem = BlockChoices(ordered("kernel_sizes", kernel_sizes), ordered("expand_ratios", expand_ratios))
+    space = SearchSpace.build(
+        len(WIDTHS),
+        resolutions=resolutions,
+        depths=depths,
+        kernel_sizes=kernel_sizes,
+        expand_ratios=expand_ratios,
+        stem=stem if layout == "published" else None,
+    )
+    return ProXMobileNet(space, num_classes, in_channels, width_mult, layout, kernel_rule)
+
+
+def _check_common(
+    num_classes: int,
+    in_channels: int,
+    width_mult: float,
+    kernel_rule: str,
+    resolutions: Sequence[Resolution],
+    least: int,
+) -> None:
+    """Raise `UserError` for what no network can have; `least` is the smallest side of an image."""
+    check_choice("kernel_rule", kernel_rule, KERNEL_RULES)
+    as_number("width_mult", width_mult, 100)
+    for name, count in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if not is_whole(count) or count < 1:
+            raise UserError(f"{name} {count!r}: must be a whole number of at least 1.")
+    small = [r for r in ordered("resolutions", resolutions) if min((r,) if isinstance(r, int) else r) < least]
+    if small:
+        raise UserError(
+            f"resolution {small[0]}: too small for this network, which halves the image 5 times; use {least} or more."
+        )
 
 
 PARALLEL: dict[str, Any] = {"paths": tuple(map(paths_of_code, (1, 2, 4, 3, 5, 6, 7)))}  # from the smallest set
@@ -75,10 +114,11 @@ SUPERNETS: dict[str, Callable[..., Supernet]] = {
     "ee_d_ofa_mbv3": partial(_ofav2, **EARLY_EXITS, **DENSE),
     "ee_p_ofa_mbv3": partial(_ofav2, **EARLY_EXITS, **PARALLEL),
     "ee_dp_ofa_mbv3": partial(_ofav2, **EARLY_EXITS, **DENSE, **PARALLEL),
+    "prox_mobilenet": prox_mobilenet,
 }
 """Functions that build an elastic network from keywords."""
 
-NETWORK_CLASSES: dict[str, type[Supernet]] = {"OFAMobileNetV3": OFAMobileNetV3}
+NETWORK_CLASSES: dict[str, type[Supernet]] = {"OFAMobileNetV3": OFAMobileNetV3, "ProXMobileNet": ProXMobileNet}
 """Classes by the name under which a saved network remembers its own."""
 
 

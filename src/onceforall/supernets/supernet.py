@@ -4,20 +4,24 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, final
+from typing import Any, Literal, Self, final
 
 import torch
 from torch import Tensor, nn
 
 from onceforall.architecture import Architecture, Stage
-from onceforall.errors import UserError
+from onceforall.errors import UserError, check_choice
 from onceforall.layers.channels import ChannelGroup
 from onceforall.layers.elastic import Cost, ElasticBatchNorm, ElasticLayer
+from onceforall.layers.kernels import Frozen
 from onceforall.search_space import SearchSpace
+from onceforall.supernets.growth import check_extension, take_over
 
 __all__ = ["Freeze", "Supernet"]
 
 Outputs = Tensor | tuple[Tensor, ...]
+
+_FROZEN_KERNELS: dict[str, Frozen] = {"off": False, "on_sample": "inner", "hard": "smaller"}
 
 
 @final
@@ -33,15 +37,25 @@ class Freeze:
         stem: all before the first stage.
         earlier_blocks: in every stage, the blocks before the last one that runs (ProX, section 2.2).
         head: the exits.
+        inner_kernels: "on_sample" trains of each kernel that runs only its outermost ring, "hard" only that of the
+            largest kernel, "off" all of it (ProX, section 5); other than "off" only with the kernel rule "rings".
     """
 
     stem: bool = False
     earlier_blocks: bool = False
     head: bool = False
+    inner_kernels: Literal["off", "on_sample", "hard"] = "off"
 
-    def blocks(self, stage: Stage) -> tuple[bool, ...]:
-        """For each block of `stage`, whether it is frozen."""
-        return (self.earlier_blocks,) * (len(stage.blocks) - 1) + (False,)
+    def __post_init__(self) -> None:
+        check_choice("inner_kernels", self.inner_kernels, _FROZEN_KERNELS)
+
+    def part(self, whole: bool) -> Frozen:
+        """What is frozen of a part with elastic kernels, given whether it is frozen as a whole."""
+        return whole or _FROZEN_KERNELS[self.inner_kernels]
+
+    def blocks(self, stage: Stage) -> tuple[Frozen, ...]:
+        """For each block of `stage`, what of it is frozen."""
+        return (self.part(self.earlier_blocks),) * (len(stage.blocks) - 1) + (self.part(False),)
 
 
 class Supernet(nn.Module, ABC):
@@ -60,6 +74,9 @@ class Supernet(nn.Module, ABC):
         options: the other arguments of its class, from which it can be built again; JSON types only. Among them are
             `num_classes`, `in_channels` and, where they are not 2, `spatial_dims`.
     """
+
+    changed_by_growth: tuple[str, ...] = ()
+    """Factors (names of `Factors`) whose growth changes what a network made larger computes; see `grow`."""
 
     def __init__(self, space: SearchSpace, options: Mapping[str, Any]) -> None:
         super().__init__()
@@ -126,6 +143,24 @@ class Supernet(nn.Module, ABC):
             tensors = own.tensors(*layer.sizes)
             state |= {f"{name}.{key}": tensor.detach().clone() for key, tensor in tensors.items()}
         net.load_state_dict(state, assign=True)
+        return net.train(self.training)
+
+    def grow(self, space: SearchSpace, seed: int = 0) -> Self:
+        """A network of its own for the larger `space` that computes, before it is trained, what this one does.
+
+        Every architecture of this network gives the same outputs, bit for bit. So does, up to rounding and in both
+        modes, one that is made larger than any of these: deeper, wider or with larger kernels, except where
+
+        - `changed_by_growth` names the factor (dense skips: a deeper stage adds up more outputs),
+        - a level that is new runs other paths than the one with an identity, or one that was there runs others,
+        - the network is taller: its exit is new.
+
+        What is new and does not start at zero is drawn as `initialise(seed)` draws it. Raises `UserError` where
+        `space` lacks an architecture of this network's; `network.space.extend(...)` makes one that does not.
+        """
+        check_extension(self.space, space)
+        net = type(self)(space, **self.options).initialise(seed).to(next(self.parameters()))
+        take_over(net, self)
         return net.train(self.training)
 
     def set_dropout(self, rate: float) -> None:

@@ -9,6 +9,7 @@ from onceforall.data.images import ImageData
 from onceforall.errors import UserError
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.checkpoint import load_network
+from onceforall.training.growing import final_space
 from onceforall.training.options import RunOptions
 from onceforall.training.phases import Phase
 
@@ -35,14 +36,13 @@ def check_run(
     if supernet.options["num_classes"] != data.num_classes:
         own = supernet.options["num_classes"]
         raise UserError(f"the supernet has {own} classes and the data {data.num_classes}; build it for the data.")
+    final_space(supernet.space, phases)
     parts = options.micro_batches
     if parts % processes:
         raise UserError(f"micro_batches {parts}: must be a multiple of the {processes} processes.")
     for index, phase in enumerate(phases):
         _check_exit_weights(phase)
         _check_saved_teacher(supernet, phase)
-        if not all(extreme in supernet.space for extreme in (phase.space.largest(), phase.space.smallest())):
-            raise UserError(f"phase {phase.name!r} trains architectures that the supernet does not have.")
         batch = min(phase.batch_size, images)
         if batch // parts < 2:
             raise UserError(

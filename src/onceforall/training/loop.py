@@ -26,6 +26,7 @@ from onceforall.supernets.supernet import Supernet
 from onceforall.training.checkpoint import load_into, load_network, read_state, save_network, write_state
 from onceforall.training.distillation import objective
 from onceforall.training.distributed import World, connect
+from onceforall.training.growing import final_space, fitted, without_weights
 from onceforall.training.guards import check_run, memory_guard
 from onceforall.training.ledger import Ledger
 from onceforall.training.optimizers import PhaseOptimizer
@@ -57,7 +58,7 @@ def train(
     Stopped by `options.max_minutes`, it is returned as it then is.
 
     Args:
-        supernet: is changed in place.
+        supernet: is changed in place; where a phase trains more than it has, it grows and a larger one is returned.
         phases: the schedule.
         task: losses and metric.
         data: images with the splits "train" and "validation".
@@ -107,7 +108,7 @@ class _Run:
         self.phases, self.task, self.data, self.folder = phases, task, data, folder
         self.options, self.world = options, world
         self.index, self.step, self.total_steps = 0, 0, 0
-        self.best: float | None = None
+        self.best, self.late = None, 0.0
         self.optimizer: PhaseOptimizer | None = None
         self.teacher: TeacherNetwork | None = None
         self.teacher_macs: dict[Resolution, int] = {}
@@ -115,10 +116,10 @@ class _Run:
         self.ledger = Ledger(world.device)
         self.validator = Validator(data, task, options, world, self.ledger, self.dtype)
         self.loss_sum, self.loss_count = 0.0, 0
-        self.late = 0.0
         network = {"class": type(supernet).__name__, "options": supernet.options, "space": supernet.space.to_dict()}
         described = describe_run(phases, options, data, network, settings)
-        work = expected_work(self.supernet, phases, data.count("train"))
+        whole = without_weights(supernet, final_space(supernet.space, phases))
+        work = expected_work(whole, phases, data.count("train"))
         self.records = Records(folder, phases, described, work, data, world, resume)
         self.state: dict[str, Any] | None = None
 
@@ -173,6 +174,7 @@ class _Run:
                 if phase.sort_channels != "none":
                     banded = phase.sort_channels == "banded"
                     sort_channels(self.supernet.channel_groups(), previous.space, banded)
+        self.supernet = fitted(self.supernet, phase, self.options.seed)
         self.supernet.set_dropout(phase.dropout)
         self.supernet.train()
         self.teacher = self._make_teacher(phase)

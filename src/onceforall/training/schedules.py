@@ -1,105 +1,35 @@
 """The published methods as functions that return a list of phases."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, final
+from dataclasses import replace
+from typing import Any, Literal
 
+from onceforall.architecture import MAIN_PATH
 from onceforall.errors import UserError, check_choice
 from onceforall.search_space import SearchSpace
+from onceforall.supernets.supernet import Freeze
 from onceforall.training.phases import Phase, Teacher
+from onceforall.training.rows import EXTENDED_ROWS, ROWS, Row, scale_epochs, table_of
 
 __all__ = [
-    "EXTENDED_ROWS",
-    "PAPER_ROWS",
-    "ROWS",
     "SCHEDULES",
-    "SMALL_ROWS",
-    "TABLE_III",
-    "Row",
     "exit_weights_of",
     "extended_progressive_shrinking",
+    "progressive_expansion",
     "progressive_shrinking",
     "sandwich",
 ]
 
 
-@final
-@dataclass(frozen=True)
-class Row:
-    """What a published table says of one phase."""
-
-    epochs: int
-    warmup_epochs: int
-    learning_rate: float
-    subnets_per_step: int = 1
-    batch_size: int = 64
-    dropout: float = 0.1
-
-
-# Tables give a row to each kind of phase: "depth_1" is for the first phase that adds depths, "depth_last" for the one
-# that completes them, "depth" for all without a row of their own.
-
-_IMAGENET = {
-    "full": Row(180, 5, 2.6),
-    "kernel": Row(120, 5, 0.96),
-    **dict.fromkeys(("level", "height", "depth"), Row(25, 0, 0.08, 2)),
-    **dict.fromkeys(("level_last", "height_last", "depth_last"), Row(120, 5, 0.24, 2)),
-    "expand": Row(25, 0, 0.08, 4),
-    "expand_last": Row(120, 5, 0.24, 4),
-    "resolution": Row(25, 0, 0.08),
-    "resolution_last": Row(120, 5, 0.24),
-}
-PAPER_ROWS: Mapping[str, Row] = {name: replace(row, batch_size=2048) for name, row in _IMAGENET.items()}
-"""Once-for-All on ImageNet. The full network's learning rate is that of the only other published configuration. The
-paper has no phases for levels, heights and resolutions; theirs are those of depth."""
-
-SMALL_ROWS: Mapping[str, Row] = {
-    "full": Row(12, 1, 0.08),
-    "kernel": Row(4, 0, 0.03),
-    **dict.fromkeys(("level", "height", "depth", "expand", "resolution"), Row(2, 0, 0.02)),
-    **dict.fromkeys(("level_last", "height_last", "depth_last", "expand_last", "resolution_last"), Row(4, 0, 0.03)),
-}
-"""For a few thousand images and batches of 64; one sub-network a step."""
-
-_OFAV2 = {
-    "full": Row(180, 0, 1e-3, dropout=0.2),
-    "kernel": Row(120, 5, 3e-2),
-    "level": Row(25, 0, 2.5e-3, 2),
-    "level_last": Row(120, 5, 7.5e-3, 2),
-    "height_1": Row(25, 0, 2.5e-3, 2),
-    "height_2": Row(60, 5, 7.5e-3, 2),
-    "height": Row(90, 5, 1e-2, 2),
-    "height_last": Row(120, 5, 3e-2, 2),
-    "depth": Row(25, 0, 2.5e-3, 2),
-    "depth_last": Row(120, 5, 7.5e-3, 2),
-    "expand": Row(25, 0, 2.5e-3, 4),
-    "expand_last": Row(120, 5, 7.5e-3, 4),
-    "resolution": Row(25, 0, 2.5e-3),
-    "resolution_last": Row(120, 5, 7.5e-3),
-}
-TABLE_III: Mapping[str, Row] = {name: replace(row, batch_size=200) for name, row in _OFAV2.items()}
-"""OFAv2 on Tiny ImageNet (Table III). Resolutions have no phases there; theirs are those of depth, one a step."""
-
-ROWS: Mapping[str, Mapping[str, Row]] = {"small": SMALL_ROWS, "paper": PAPER_ROWS}
-"""Tables of `progressive_shrinking` by the name that a recipe gives."""
-
-EXTENDED_ROWS: Mapping[str, Mapping[str, Row]] = {
-    "small": SMALL_ROWS,
-    "paper": TABLE_III,
-    "strong_teacher": {**TABLE_III, "full": replace(TABLE_III["full"], learning_rate=0.25)},
-}
-"""Tables of `extended_progressive_shrinking`. The last gives the full network what Once-for-All uses for 64 images
-(0.08), scaled to batches of 200: Table III's 0.001 leaves the teacher far from trained."""
-
-
 # -- shrinking ----------------------------------------------------------------------------------------------------
 
-FACTORS = {
+FACTORS: dict[str, str] = {
     "kernel_sizes": "kernel",
     "paths": "level",
     "heights": "height",
     "depths": "depth",
     "expand_ratios": "expand",
+    "widths": "width",
     "resolutions": "resolution",
 }
 """Factors in the order in which shrinking opens them, with the names of their phases."""
@@ -116,13 +46,6 @@ def _openings(factor: str, choices: tuple) -> list[tuple]:
         counts = sorted({len(names) for names in choices}, reverse=True)
         return [tuple(names for names in choices if len(names) >= count) for count in counts[1:]]
     return [choices[lowest:] for lowest in range(len(choices) - 2, -1, -1)]
-
-
-def _table(rows: str | Mapping[str, Row], tables: Mapping[str, Mapping[str, Row]]) -> Mapping[str, Row]:
-    if isinstance(rows, str):
-        check_choice("rows", rows, tables)
-        return tables[rows]
-    return rows
 
 
 def _shrink(space: SearchSpace, factors: Sequence[str], rows: Mapping[str, Row]) -> Iterator[tuple[Phase, str]]:
@@ -144,7 +67,7 @@ def _shrink(space: SearchSpace, factors: Sequence[str], rows: Mapping[str, Row])
             opened[factor] = opening
             row_names = [f"{name}_last"] if number == len(openings) else [f"{name}_{number}"]
             label = name if len(openings) == 1 else f"{name}_{number}"
-            sorting = "banded" if factor == "expand_ratios" else "none"
+            sorting = "banded" if factor in ("expand_ratios", "widths") else "none"
             yield phase(label, [*row_names, name], teacher=Teacher("first"), sort_channels=sorting), factor
 
 
@@ -178,7 +101,7 @@ def progressive_shrinking(
     """
     check_choice("resolution", resolution, ("mixed", "descending"))
     factors = [factor for factor in FACTORS if factor != "resolutions" or resolution == "descending"]
-    phases = [phase for phase, _ in _shrink(space, factors, _table(rows, ROWS))]
+    phases = [phase for phase, _ in _shrink(space, factors, table_of(rows, ROWS))]
     return scale_epochs(_with_subnets(phases, subnets_per_step), total_epochs)
 
 
@@ -197,7 +120,10 @@ def exit_weights_of(strategy: str | Sequence[float], exits: int) -> tuple[tuple[
     ((0.6666666666666666, 0.3333333333333333), (0.3333333333333333, 0.6666666666666666))
     """
     if not isinstance(strategy, str):
-        weights = tuple(float(weight) for weight in strategy)
+        weights = tuple(strategy)
+        numbers = all(isinstance(weight, int | float) for weight in weights)
+        if not numbers or len(weights) != exits or abs(sum(weights) - 1) > 1e-6:
+            raise UserError(f"exit_weights {weights}: give {exits} numbers that sum to 1, or one of {EXIT_WEIGHTS}.")
         return weights, weights
     check_choice("exit_weights", strategy, EXIT_WEIGHTS)
     rising = tuple(number / (exits * (exits + 1) / 2) for number in range(1, exits + 1))
@@ -242,7 +168,7 @@ def extended_progressive_shrinking(
     losses, outputs = exit_weights_of(exit_weights, len(space.exits)) if several else (None, None)
     phases = []
     factors = [factor for factor in FACTORS if factor != "resolutions"]
-    for phase, factor in _shrink(space, factors, _table(rows, EXTENDED_ROWS)):
+    for phase, factor in _shrink(space, factors, table_of(rows, EXTENDED_ROWS)):
         moving = teacher == "previous_phase" and factor not in ("", "kernel_sizes")
         source = "previous_phase" if moving else phase.teacher.source
         made = replace(
@@ -255,6 +181,87 @@ def extended_progressive_shrinking(
         )
         phases.append(made)
     return scale_epochs(_with_subnets(phases, subnets_per_step), total_epochs)
+
+
+# -- expansion ----------------------------------------------------------------------------------------------------
+
+GROWING = ("depths", "widths", "expand_ratios", "kernel_sizes", "paths", "heights", "resolutions")
+"""Factors in the order in which expansion opens them (ProX, section 3); it has none for paths and heights."""
+
+
+def _closings(factor: str, choices: tuple) -> list[tuple]:
+    """What a factor offers before its first phase, and after each: one larger choice more.
+
+    Of sets of paths the main path alone comes first, then all of one path, of two, and so on.
+    """
+    if factor != "paths":
+        return [choices[:count] for count in range(1, len(choices) + 1)]
+    first = next((names for names in choices if names == (MAIN_PATH,)), choices[0])
+    counts = sorted({len(names) for names in choices})
+    sets = [(first,), *(tuple(names for names in choices if len(names) <= count) for count in counts)]
+    return [offered for i, offered in enumerate(sets) if i == 0 or len(offered) > len(sets[i - 1])]
+
+
+def progressive_expansion(
+    space: SearchSpace,
+    *,
+    mode: Literal["mixed", "increasing"] = "mixed",
+    epochs_per_phase: int = 10,
+    learning_rate: float = 1e-3,
+    batch_size: int = 64,
+    subnets_per_step: int = 1,
+    newest_probability: float = 0.0,
+    freeze_earlier_blocks: Literal["never", "depth", "always"] = "depth",
+    freeze_stem: bool = False,
+    total_epochs: int | None = None,
+) -> list[Phase]:
+    """Progressive expansion (ProX, ICIP 2022, section 3): the smallest network first, then depth, width, kernel.
+
+    Each phase opens one larger choice of one factor, and is distilled from the largest sub-network of the phase before:
+    half the loss against labels and half the distance to the teacher. Adam with a constant learning rate. A supernet
+    grows with the phases.
+
+    Args:
+        space: all that is to be trained in the end; a factor with one choice has no phase.
+        mode: "mixed" trains all resolutions from the start, "increasing" adds larger ones in phases at the end.
+        epochs_per_phase: the same for all.
+        learning_rate: of Adam.
+        batch_size: images of a step.
+        subnets_per_step: number of architectures of a step; their gradients are averaged.
+        newest_probability: with which a step draws all its blocks with the newest choice.
+        freeze_earlier_blocks: in which phases the blocks of a stage before the last that runs learn nothing: "never",
+            in those of "depth", or "always" after the first phase.
+        freeze_stem: train the stem in the first phase only.
+        total_epochs: scale the epochs so that they sum to this.
+    """
+    check_choice("mode", mode, ("mixed", "increasing"))
+    check_choice("freeze_earlier_blocks", freeze_earlier_blocks, ("never", "depth", "always"))
+    factors = [name for name in GROWING if getattr(space, name) and (name != "resolutions" or mode == "increasing")]
+    closings = {factor: _closings(factor, getattr(space, factor)) for factor in factors}
+    present: dict[str, Any] = {factor: offers[0] for factor, offers in closings.items()}
+    common = {"learning_rate": learning_rate, "batch_size": batch_size, "subnets_per_step": subnets_per_step}
+    common |= {"optimizer": "adam", "decay": "constant", "weight_decay": 0.0, "dropout": 0.0, "gradients": "mean"}
+    common |= {"task_weight": 0.5, "distillation_weight": 0.5}
+    phases = [Phase("smallest", space.restrict(**present), epochs_per_phase, **common)]
+    teacher = Teacher("previous_phase", batchnorm="calibrated")
+    for factor, offers in closings.items():
+        for number, offered in enumerate(offers[1:], start=1):
+            newest = tuple(choice for choice in offered if choice not in present[factor])
+            present[factor] = offered
+            opened = space.restrict(**present)
+            frozen = freeze_earlier_blocks == "always" or (freeze_earlier_blocks == "depth" and factor == "depths")
+            phase = Phase(
+                FACTORS[factor] if len(offers) == 2 else f"{FACTORS[factor]}_{number}",
+                opened,
+                epochs_per_phase,
+                teacher=teacher,
+                freeze=Freeze(stem=freeze_stem, earlier_blocks=frozen),
+                favoured=opened.restrict(**{factor: newest}) if newest_probability else None,
+                favoured_probability=newest_probability,
+                **common,
+            )
+            phases.append(phase)
+    return scale_epochs(phases, total_epochs)
 
 
 def sandwich(
@@ -290,33 +297,7 @@ def sandwich(
 SCHEDULES: dict[str, Callable[..., list[Phase]]] = {
     "progressive_shrinking": progressive_shrinking,
     "extended_progressive_shrinking": extended_progressive_shrinking,
+    "progressive_expansion": progressive_expansion,
     "sandwich": sandwich,
 }
 """Functions that make a schedule from a space."""
-
-
-def scale_epochs(phases: Sequence[Phase], total_epochs: int | None) -> list[Phase]:
-    """The phases with epochs scaled in proportion so that they sum, warm-up included, to `total_epochs`.
-
-    Every phase keeps at least one epoch; fractions are given to the phases that lost most by rounding down.
-    """
-    if total_epochs is None:
-        return list(phases)
-    if isinstance(total_epochs, bool) or not isinstance(total_epochs, int):
-        raise UserError(f"total_epochs {total_epochs!r}: must be a whole number.")
-    if total_epochs < len(phases):
-        raise UserError(
-            f"total_epochs {total_epochs}: this schedule has {len(phases)} phases and needs one epoch for each."
-        )
-    present = sum(phase.total_epochs for phase in phases)
-    exact = [phase.total_epochs * total_epochs / present for phase in phases]
-    counts = [max(1, int(share)) for share in exact]
-    while sum(counts) != total_epochs:
-        step = 1 if sum(counts) < total_epochs else -1
-        open_ones = [i for i, count in enumerate(counts) if count + step >= 1]
-        counts[max(open_ones, key=lambda i: step * (exact[i] - counts[i]))] += step
-    scaled = []
-    for phase, count in zip(phases, counts, strict=True):
-        warmup = min(round(phase.warmup_epochs * total_epochs / present), count - 1)
-        scaled.append(replace(phase, epochs=count - warmup, warmup_epochs=warmup))
-    return scaled
