@@ -4,8 +4,8 @@
     python benchmarks/grid_evaluation.py --width 0.25 --images 200
 
 The grid of OFAv2's EE_B network: kernel 3 x expansion 3 x depth 3 x height 5 x resolution 3 = 405 sub-networks, each
-calibrated on 512 training images and measured on as many test images as `--images` says, all prepared before. Shared
-and one by one take turns, resolution by resolution; processor time on one thread.
+calibrated on up to 512 training images and measured on as many test images as `--images` says, all prepared before.
+Shared and one by one take turns, resolution by resolution; processor time on one thread.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ CALIBRATION_IMAGES = 512
 
 
 def make_data(images: int, classes: int) -> ofa.ImageData:
-    """Noise of 64 px: `images` to test on, and about four times as many to calibrate on."""
+    """Noise of 64 px: `images` to test on, and about three times as many to calibrate on."""
     count = 5 * images
     pixels = np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), np.uint8)
     return ofa.from_arrays(pixels, np.arange(count) % classes, max_resolution=64, test_fraction=0.2)

@@ -10,7 +10,14 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py"))
-QUICK = ("common.py", "data_loading.py", "grid_evaluation.py", "search_space.py", "start_up.py", "step_against_mit.py")  # with --smoke
+QUICK = (
+    "common.py",
+    "data_loading.py",
+    "grid_evaluation.py",
+    "search_space.py",
+    "start_up.py",
+    "step_against_mit.py",
+)  # with --smoke
 
 
 @pytest.fixture

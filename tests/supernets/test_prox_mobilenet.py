@@ -1,4 +1,4 @@
-"""ProX's MobileNet. Oracles: sizes and space of the published code (spec, sections 1.2 and 1.3), and plain functions."""
+"""ProX's MobileNet. Oracles: sizes and space of the published code (spec, sections 1.2, 1.3), and plain functions."""
 
 import random
 from dataclasses import replace
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from common_checks import images, randomised
 from onceforall.errors import UserError
 from onceforall.search_space import BlockChoices, SearchSpace
+from onceforall.supernets import Freeze
 from onceforall.supernets.prox_mobilenet import ProXMobileNet
 from onceforall.supernets.registry import create_supernet
 
@@ -116,3 +117,16 @@ def test_the_published_block_as_plain_functions():
 def test_spaces_of_other_networks_are_refused(layout, space, expected):
     with pytest.raises(UserError, match=expected):
         ProXMobileNet(space, layout=layout)
+
+
+@pytest.mark.parametrize("layout", ["sound", "published"])
+def test_only_the_outer_ring_of_each_kernel_learns(layout):
+    """The stem's too, where it is elastic; nothing else is frozen with the inner kernels."""
+    options = {"width_mult": 0.25, "depths": (1,), "kernel_sizes": (3, 5), "expand_ratios": (3,), "resolutions": (32,)}
+    net = create_supernet("prox_mobilenet", layout=layout, kernel_rule="rings", **options).train()
+    architecture = net.space.uniform(kernel_size=5)
+    net(images(net, architecture), architecture, Freeze(inner_kernels="on_sample")).square().sum().backward()
+    frozen = {name for name, parameter in net.named_parameters() if parameter.grad is None}
+    rings = {name for name, _ in net.named_parameters() if name.endswith("rings.5")}
+    assert len(rings) == (6 if layout == "published" else 5)
+    assert frozen == {name.replace("kernel_rule.rings.5", "weight") for name in rings}

@@ -295,7 +295,11 @@ def test_the_published_expansion():
     for number, phase in enumerate(increasing):
         assert (phase.optimizer, phase.decay, phase.weight_decay, phase.epochs) == ("adam", "constant", 0, 10)
         assert (phase.task_weight, phase.distillation_weight) == (0.5, 0.5)
-        assert phase.teacher == (Teacher("previous_phase", batchnorm="calibrated") if number else Teacher())
+        taught = Teacher("previous_phase", batchnorm="calibrated", input="native")
+        assert phase.teacher == (taught if number else Teacher())
+    assert {phase.teacher.input for phase in mixed} == {"student"}
+    given = progressive_expansion(PROX, mode="increasing", teacher_input="student")
+    assert {phase.teacher.input for phase in given} == {"student"}
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from onceforall.layers.elastic import (
     channels_last,
     make_divisible,
 )
+from onceforall.layers.kernels import Frozen
 from onceforall.search_space import BlockChoices, SearchSpace
 from onceforall.supernets.supernet import Freeze, Outputs, Supernet
 
@@ -65,7 +66,7 @@ class PublishedBlock(PathModule):
         assert expand_ratio is not None
         return round(self.in_channels * expand_ratio)
 
-    def forward(self, x: Tensor, block: Block, frozen: bool = False) -> Tensor:
+    def forward(self, x: Tensor, block: Block, frozen: Frozen = False) -> Tensor:
         """(N, in, H, W) to (N, out, H, W)."""
         y = F.relu(self.expand(x, self.hidden(block.expand_ratio), frozen=frozen))
         y = F.relu(self.depthwise(y, kernel_size=block.kernel_size, frozen=frozen))
@@ -143,7 +144,7 @@ class ProXMobileNet(Supernet):
     def run(self, x: Tensor, architecture: Architecture, freeze: Freeze) -> Outputs:
         if isinstance(self.stem, PublishedBlock):
             assert architecture.stem is not None
-            x = self.stem(x, architecture.stem, freeze.stem)
+            x = self.stem(x, architecture.stem, freeze.part(freeze.stem))
         else:
             x = self.stem(x, frozen=freeze.stem)
         x = channels_last(x)

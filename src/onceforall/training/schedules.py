@@ -213,6 +213,7 @@ def progressive_expansion(
     newest_probability: float = 0.0,
     freeze_earlier_blocks: Literal["never", "depth", "always"] = "depth",
     freeze_stem: bool = False,
+    teacher_input: Literal["student", "native"] | None = None,
     total_epochs: int | None = None,
 ) -> list[Phase]:
     """Progressive expansion (ProX, ICIP 2022, section 3): the smallest network first, then depth, width, kernel.
@@ -232,6 +233,8 @@ def progressive_expansion(
         freeze_earlier_blocks: in which phases the blocks of a stage before the last that runs learn nothing: "never",
             in those of "depth", or "always" after the first phase.
         freeze_stem: train the stem in the first phase only.
+        teacher_input: whether the teacher sees the student's images, or the same views at its own largest resolution.
+            By default the latter in mode "increasing", where the newest resolution is one that it never saw.
         total_epochs: scale the epochs so that they sum to this.
     """
     check_choice("mode", mode, ("mixed", "increasing"))
@@ -243,7 +246,8 @@ def progressive_expansion(
     common |= {"optimizer": "adam", "decay": "constant", "weight_decay": 0.0, "dropout": 0.0, "gradients": "mean"}
     common |= {"task_weight": 0.5, "distillation_weight": 0.5}
     phases = [Phase("smallest", space.restrict(**present), epochs_per_phase, **common)]
-    teacher = Teacher("previous_phase", batchnorm="calibrated")
+    seen = teacher_input or ("native" if mode == "increasing" else "student")
+    teacher = Teacher("previous_phase", batchnorm="calibrated", input=seen)
     for factor, offers in closings.items():
         for number, offered in enumerate(offers[1:], start=1):
             newest = tuple(choice for choice in offered if choice not in present[factor])

@@ -1,0 +1,24 @@
+"""Recipes: everything a run needs, as one typed value, and functions that return the ones that ship.
+
+A recipe is changed by `key=value` overrides. A misspelt key is an error that names the nearest one; nothing is
+ignored.
+"""
+
+from onceforall.recipes.building import build_data, build_phases, build_supernet, build_task
+from onceforall.recipes.making import make_recipe, recipe_from_dict
+from onceforall.recipes.shipped import RECIPES
+from onceforall.recipes.values import DataOptions, NetworkOptions, Recipe, TaskOptions
+
+__all__ = [
+    "RECIPES",
+    "DataOptions",
+    "NetworkOptions",
+    "Recipe",
+    "TaskOptions",
+    "build_data",
+    "build_phases",
+    "build_supernet",
+    "build_task",
+    "make_recipe",
+    "recipe_from_dict",
+]

@@ -1,0 +1,72 @@
+"""Recipes by name, changed by overrides."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from onceforall.data import Augmentation
+from onceforall.errors import UserError, check_choice, suggestion
+from onceforall.recipes.shipped import RECIPES
+from onceforall.recipes.values import DataOptions, NetworkOptions, Recipe, TaskOptions
+from onceforall.training.options import RunOptions
+
+__all__ = ["make_recipe", "recipe_from_dict"]
+
+
+def make_recipe(name: str, overrides: Sequence[str] = (), data: str | Path | None = None) -> Recipe:
+    """The recipe `name` with `key=value` overrides, and with `data` as the path of its images.
+
+    Keys are dotted (`network.width_mult=0.5`, `phases.kernel.learning_rate=0.01`, `phases.all.batch_size=32`).
+    Raises `UserError` for an unknown recipe or key and for a value of a wrong type.
+    """
+    check_choice("recipe", name, RECIPES)
+    recipe = RECIPES[name]()
+    if data is not None:
+        kind = "auto" if recipe.data.kind == "digits" else recipe.data.kind
+        recipe = replace(recipe, data=replace(recipe.data, path=str(data), kind=kind))
+    return _merge(recipe, overrides)
+
+
+def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:
+    """The inverse of `Recipe.to_dict`."""
+    if not isinstance(data.get("name"), str):
+        raise UserError("a recipe needs a name.")
+    return _merge(Recipe(data["name"]), [], data)
+
+
+def _merge(recipe: Recipe, overrides: Sequence[str], values: Mapping[str, Any] | None = None) -> Recipe:
+    for text in overrides:
+        if "=" not in text:
+            raise UserError(f"--set {text!r}: give it as key=value, for example network.width_mult=0.5.")
+        if "${" in text:
+            raise UserError(f"--set {text!r}: references with '${{' are not allowed.")
+    base = OmegaConf.structured(recipe)
+    try:
+        merged = OmegaConf.merge(base, OmegaConf.create(dict(values or {})), OmegaConf.from_dotlist(list(overrides)))
+        result = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        keys = ", ".join(_keys(recipe))
+        reason = str(error).splitlines()[0]
+        wrong = str(error.full_key or "")
+        near = suggestion(wrong, _keys(recipe)) if "not in" in reason else ""
+        allowed = f" Allowed: {keys}." if "not in" in reason else ""
+        raise UserError(f"recipe {recipe.name!r}, key {wrong!r}: {reason}.{near}{allowed}") from error
+    assert isinstance(result, Recipe)
+    return result
+
+
+def _keys(value: Any, prefix: str = "") -> list[str]:
+    """Dotted names of all fields of nested dataclasses."""
+    out = []
+    for entry in fields(value):
+        inner = getattr(value, entry.name)
+        name = f"{prefix}{entry.name}"
+        out += _keys(inner, f"{name}.") if isinstance(inner, _NESTED) else [name]
+    return out
+
+
+_NESTED = (NetworkOptions, DataOptions, TaskOptions, RunOptions, Augmentation)

@@ -1,0 +1,93 @@
+"""What a run needs, as typed values."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, final
+
+from onceforall.data import Augmentation
+from onceforall.training.options import RunOptions
+
+__all__ = ["DataOptions", "NetworkOptions", "Recipe", "TaskOptions"]
+
+
+@final
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The elastic network; see `create_supernet`. Classes and channels are those of the data.
+
+    `paths` are level codes. What is not given is as the network's name says.
+    """
+
+    name: str = "ofa_mbv3"
+    width_mult: float = 1.0
+    kernel_sizes: tuple[int, ...] = (3, 5, 7)
+    expand_ratios: tuple[float, ...] = (3, 4, 6)
+    depths: tuple[int, ...] = (2, 3, 4)
+    resolutions: tuple[int, ...] = (48, 56, 64)
+    paths: tuple[int, ...] | None = None
+    heights: tuple[int, ...] | None = None
+    kernel_rule: str | None = None
+    layout: str | None = None
+
+
+@final
+@dataclass(frozen=True)
+class DataOptions:
+    """The images and their splits; see `load_data` for each field."""
+
+    kind: str = "auto"
+    path: str | None = None
+    classes: int | None = None
+    image_size: int | None = None
+    channels: int | None = None
+    fit: str = "crop"
+    crop_ratio: float | None = None
+    validation_fraction: float = 0.15
+    test_fraction: float = 0.15
+    seed: int = 0
+    group_pattern: str | None = None
+    group_csv: str | None = None
+    group_column: str | None = None
+    train_per_class: int | None = None
+    validation_per_class: int | None = None
+    rest_to_test: bool = True
+    skip_unreadable: bool = False
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+@final
+@dataclass(frozen=True)
+class TaskOptions:
+    """Losses; see `classification`. `class_weights` "balanced" weighs classes by the inverse of their images."""
+
+    label_smoothing: float = 0.1
+    class_weights: Literal["none", "balanced"] = "none"
+    distance: str = "soft_targets"
+    temperature: float = 1.0
+
+
+@final
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run.
+
+    Args:
+        name: of the recipe.
+        network: what is trained.
+        data: on what.
+        task: against what.
+        schedule: "name", one of `SCHEDULES`, and arguments of that function.
+        phases: fields of phases that differ from the schedule's, by the phase's name, or "all" for every phase.
+        run: how the run is carried out.
+    """
+
+    name: str
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    data: DataOptions = field(default_factory=DataOptions)
+    task: TaskOptions = field(default_factory=TaskOptions)
+    schedule: dict[str, Any] = field(default_factory=lambda: {"name": "progressive_shrinking"})
+    phases: dict[str, Any] = field(default_factory=dict)
+    run: RunOptions = field(default_factory=RunOptions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary of JSON types."""
+        return asdict(self)

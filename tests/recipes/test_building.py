@@ -1,0 +1,43 @@
+"""What a recipe says reaches the network, the data, the task and the phases."""
+
+from onceforall.recipes import build_data, build_phases, build_supernet, make_recipe
+from onceforall.training.rows import SMALL_ROWS
+
+
+def test_overrides_reach_every_part():
+    recipe = make_recipe(
+        "digits-ps",
+        [
+            "network.width_mult=0.25",
+            "network.depths=[1,2]",
+            "data.augmentation.scale=[0.5,1.0]",
+            "task.temperature=2",
+            "run.max_minutes=3",
+            "schedule.subnets_per_step=2",
+            "phases.kernel.learning_rate=3e-3",
+            "phases.kernel.teacher.batchnorm=calibrated",
+            "phases.all.freeze.stem=true",
+        ],
+    )
+    assert recipe.network.width_mult == 0.25 and recipe.network.depths == (1, 2)
+    assert recipe.data.augmentation.scale == (0.5, 1.0)
+    assert recipe.task.temperature == 2.0 and recipe.run.max_minutes == 3.0
+    data = build_data(recipe)
+    phases = {phase.name: phase for phase in build_phases(recipe, build_supernet(recipe, data))}
+    assert phases["kernel"].learning_rate == 0.003
+    assert phases["depth"].learning_rate == SMALL_ROWS["depth_last"].learning_rate
+    assert phases["kernel"].teacher.batchnorm == "calibrated" and phases["kernel"].teacher.source == "first"
+    assert phases["depth"].teacher.batchnorm == "batch"
+    assert all(phase.freeze.stem for phase in phases.values())
+    assert phases["kernel"].subnets_per_step == 2 and phases["full"].subnets_per_step == 1
+
+
+def test_what_a_network_is_not_given_is_as_its_name_says():
+    recipe = make_recipe("digits-eps")
+    space = build_supernet(recipe, build_data(recipe)).space
+    assert space.heights == (1, 2, 3, 4, 5) and space.paths == (("main",),)
+    recipe = make_recipe("digits-eps", ["network.heights=[3,5]", "network.paths=[4,7]"])
+    space = build_supernet(recipe, build_data(recipe)).space
+    assert space.heights == (3, 5) and space.paths == (("main",), ("main", "norm_act", "pointwise"))
+    recipe = make_recipe("digits-prox", ["network.layout=published"])
+    assert build_supernet(recipe, build_data(recipe)).space.stem is not None

@@ -1,0 +1,78 @@
+"""Recipes by name, and mistakes in their overrides: each is one clear line."""
+
+from pathlib import Path
+
+import pytest
+
+from onceforall.errors import UserError
+from onceforall.recipes import (
+    Recipe,
+    build_data,
+    build_phases,
+    build_supernet,
+    build_task,
+    make_recipe,
+    recipe_from_dict,
+)
+
+MISTAKES = [
+    ("network.widthmult=1", "width_mult"),
+    ("nettwork.width_mult=1", "network"),
+    ("network.width_mult=abc", "Float"),
+    ("network.depths=abc", "network.depths"),
+    ("network.kernel_sizes=[3,4]", "kernel_size 4"),
+    ("network.name=ofa_mbv4", "Did you mean 'ofa_mbv3'"),
+    ("network.kernel_rule=transfrom", "Did you mean 'transform'"),
+    ("network.resolutions=[8]", "resolution 8"),
+    ("network.width_mult=0", "width_mult"),
+    ("data.fit=crp", "crop"),
+    ("data.validation_fraction=2", "validation_fraction"),
+    ("task.label_smoothing=2", "label_smoothing"),
+    ("task.distance=mes", "Did you mean 'mse'"),
+    ("task.temperature=0", "temperature"),
+    ("run.precision=fp8", "'fp32'"),
+    ("run.micro_batches=0", "micro_batches"),
+    ("run.balance=class", "'classes'"),
+    ("schedule.name=sandwhich", "Did you mean 'sandwich'"),
+    ("schedule.totalepochs=3", "Did you mean 'total_epochs'"),
+    ("schedule.total_epochs=2", "needs one epoch for each"),
+    ("schedule.total_epochs=a", "whole number"),
+    ("schedule.rows=papr", "Did you mean 'paper'"),
+    ("phases.kernal.epochs=1", "Did you mean 'kernel'"),
+    ("phases.kernel.epoch=1", "Did you mean 'epochs'"),
+    ("phases.kernel.epochs=abc", "whole number"),
+    ("phases.kernel.learning_rate=-1", "positive"),
+    ("phases.kernel.learning_rate=abc", "number"),
+    ("phases.kernel.optimizer=sdg", "Did you mean 'sgd'"),
+    ("phases.kernel.sampler=sandwitch", "Did you mean 'sandwich'"),
+    ("phases.kernel.teacher.batchnrm=batch", "Did you mean 'batchnorm'"),
+    ("phases.kernel=3", "give a field"),
+    ("phases=3", "phases"),
+    ("foo", "key=value"),
+    ("network.name=${oc.env:HOME}", "not allowed"),
+]
+
+
+@pytest.mark.parametrize(("override", "expected"), MISTAKES)
+def test_a_mistake_is_one_clear_line(override, expected):
+    with pytest.raises(UserError) as raised:
+        recipe = make_recipe("digits-ps", [override])
+        data = build_data(recipe)
+        build_task(recipe, data)
+        build_phases(recipe, build_supernet(recipe, data))
+    assert expected in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_unknown_recipe_and_missing_images():
+    with pytest.raises(UserError, match="Did you mean 'digits-ps'"):
+        make_recipe("digit-ps")
+    with pytest.raises(UserError, match="--data PATH"):
+        build_data(make_recipe("images-ps"))
+    with pytest.raises(UserError, match="name"):
+        recipe_from_dict({"network": {}})
+
+
+def test_data_path_turns_the_digits_recipe_to_a_folder():
+    recipe = make_recipe("digits-ps", data=Path("photos"))
+    assert isinstance(recipe, Recipe) and recipe.data.kind == "auto" and recipe.data.path == "photos"

@@ -1,0 +1,168 @@
+"""`onceforall study ofav2` from the outside: what it lists, refuses, trains; and that it goes on after being killed."""
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from onceforall.cli import main
+from onceforall.runs import evaluate_grid, open_run, train_run
+from onceforall.studies import running
+from onceforall.studies.cells import Cell, cell_recipe
+from onceforall.studies.ofav2 import SCALES
+
+SHORT = (  # three phases of one epoch on two digits: full, kernel, depth
+    "schedule.total_epochs=3",
+    "network.resolutions=[16]",
+    "network.kernel_sizes=[3,5]",
+    "network.depths=[2,3]",
+    "network.expand_ratios=[3]",
+    "data.classes=2",
+    "data.validation_fraction=0.1",
+    "data.test_fraction=0.7",
+    "phases.all.batch_size=24",
+    "run.calibration_images=16",
+)
+SET = [word for text in SHORT for word in ("--set", text)]
+
+
+def invoke(*words):
+    return CliRunner().invoke(main, ["study", "ofav2", *map(str, words)])
+
+
+def test_a_dry_run_lists_the_cells(tmp_path):
+    done = invoke("--dry-run", "--out", tmp_path, "--networks", "ee_dp_ofa_mbv3,ofa_mbv3", "--seeds", "0,1")
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    assert lines[0].startswith("Scale tiny: the built-in digits")
+    cells = [line.split(":")[0] for line in lines[1:-1]]
+    assert len(cells) == len(set(cells)) == 8 and cells[0] == "ee_dp_ofa_mbv3-w1.0-fixed-s0"
+    assert re.fullmatch(r".*: 28 epochs: full \d+, kernel \d+, level_1 \d+, .*height_4 \d+, .*expand_2 \d+", lines[1])
+    assert sum(int(phase.split()[1]) for phase in lines[1].split("epochs: ")[1].split(", ")) == 28
+    assert "8 runs" in lines[-1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_of_the_paper_needs_no_images(tmp_path):
+    done = invoke("--dry-run", "--scale", "paper", "--networks", "ofa_mbv3", "--out", tmp_path / "new")
+    assert "605 epochs: full 180, kernel 125" in done.output
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--networks", "ee_x"], "network 'ee_x' is not one of: 'ofa_mbv3', 'se_d_ofa_mbv3', "),
+        (["--teachers", "progressive"], "teacher 'progressive' is not one of: 'fixed', 'previous_phase'."),
+        (["--widths", "1.1"], "width '1.1' is not one of: '1.0', '1.2'."),
+        (["--seeds", "0,x"], "seeds '0,x': give whole numbers"),
+        (["--set", "network.width_mult=1"], "choose cells by its options"),
+        (["--set", "network.widht=1"], "key 'network.widht'"),
+        (["--data", "photos"], "scale tiny trains on the built-in digits"),
+        (["--scale", "small"], "give their folder by --data"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(tmp_path, words, message):
+    done = invoke("--out", tmp_path / "new", *words)
+    assert done.exit_code == 2
+    assert done.output.splitlines()[-1].startswith("error: ") and message in done.output.splitlines()[-1]
+    assert not any(path.name.endswith("s0") for path in tmp_path.rglob("*"))
+
+
+def test_a_mistake_leaves_the_folder_free(tmp_path):
+    assert invoke("--out", tmp_path / "new", "--set", "network.widht=1").exit_code == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_failures_are_told_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "COMMAND", (sys.executable, "-c", "import sys; sys.exit('out of memory')"))
+    done = invoke("--out", tmp_path, "--networks", "ofa_mbv3", "--teachers", "fixed", *SET)
+    assert done.exit_code == 1
+    assert "failed: ofa_mbv3-w1.0-stem-s0: out of memory" in done.output
+    assert "failed: 2; the same command tries them again:" in done.output
+    assert (tmp_path / "claims.csv").is_file()
+
+
+def test_an_interruption_says_how_to_go_on(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "run_jobs", interrupted)
+    done = invoke("--out", tmp_path, "--networks", "ofa_mbv3", *SET)
+    assert done.exit_code == 130
+    assert "the same command goes on from there" in done.output
+    other = invoke("--out", tmp_path, "--networks", "ofa_mbv3", *SET, "--set", "run.checkpoint_every=7")
+    assert other.exit_code == 2 and "choose another --out" in other.output
+
+
+def processes_of(folder):
+    """Command lines of running processes that hold a file of `folder` open, by /proc."""
+    out = []
+    for entry in os.listdir("/proc"):
+        try:
+            files = [os.readlink(f"/proc/{entry}/fd/{name}") for name in os.listdir(f"/proc/{entry}/fd")]
+        except (OSError, NotADirectoryError):
+            continue
+        out += [entry] if any(file.startswith(str(folder)) for file in files) else []
+    return out
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened in time"
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_study_killed_and_gone_on_with_is_the_same(tmp_path):
+    folder, network = tmp_path / "study", "se_d_ofa_mbv3"
+    command = [sys.executable, "-m", "onceforall", "study", "ofav2", "--out", str(folder), "--networks", network, *SET]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: list(folder.glob("*/results/grids/full.json")) or first.poll() is not None)
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    assert first.returncode == -signal.SIGKILL, "the study ended before it could be killed"
+    if sys.platform == "linux":
+        wait_for(lambda: not processes_of(folder), 20)
+    assert not (folder / "study.html").exists()
+
+    done = invoke("--out", folder, "--networks", network, "--workers", 2, *SET)
+    assert done.exit_code == 0, done.output
+    assert ": full in" not in done.output and ": depth in" in done.output
+    rows = {
+        (row["teacher"], row["step"]): row
+        for row in csv.DictReader(io.StringIO((folder / "table4.csv").read_text()))
+        if row["network"] == network
+    }
+    assert {step for (_, step), row in rows.items() if row["seeds"] == "0"} == {"ER", "EKS", "ED"}
+    for step in ("ER", "EKS"):
+        ours = [[v for k, v in rows[t, step].items() if k.startswith("ours")] for t in ("fixed", "previous_phase")]
+        assert ours[0] == ours[1]
+
+    # a run trained whole, without a stem and without being killed, has the same grids
+    cell = Cell(network, 1.0, "previous_phase", 0)
+    recipe = cell_recipe(cell, SCALES["tiny"], SHORT, None)
+    train_run(recipe, tmp_path / "whole")
+    for phase in ("kernel", "depth"):
+        evaluate_grid(open_run(tmp_path / "whole", phase=phase), limit=24)
+        grids = [
+            json.loads((run / f"results/grids/{phase}.json").read_text())
+            for run in (tmp_path / "whole", folder / cell.name)
+        ]
+        assert grids[0]["rows"] == grids[1]["rows"]
+        assert grids[0]["summary"] == grids[1]["summary"]
+
+    again = invoke("--out", folder, "--networks", network, *SET)
+    assert again.exit_code == 0 and "all runs are done." in again.output

@@ -1,0 +1,51 @@
+"""CSV is read back by the csv module; Markdown has as many cells as its head."""
+
+import csv
+import io
+
+import pytest
+
+from onceforall.report.page import Table
+from onceforall.studies.claims import Claim, Judgement
+from onceforall.studies.results import Side
+from onceforall.studies.tables import claim_rows, claims_table, csv_text, markdown_table, percent, points
+
+SIDE = Side("ofa_mbv3", "fixed", 1.0, "EW")
+RUN = Judgement(
+    Claim("a", "b beats c, d", SIDE, (SIDE,), 0.03, "a note"),
+    paper=0.1207,
+    ours=0.05,
+    low=-0.012,
+    high=0.11,
+    interval="bootstrap",
+    best_on_test=0.2,
+    seeds=(0,),
+    verdict="undecided",
+)
+NOT_RUN = Judgement(Claim("e", "f", SIDE, (SIDE,)), paper=None)
+
+
+def test_numbers_as_the_papers_print_them():
+    assert (percent(0.5190), percent(None), points(-0.012), points(0.1207)) == ("51.90", "not run", "-1.20", "+12.07")
+
+
+def test_claims_as_csv():
+    first, second = csv.DictReader(io.StringIO(csv_text(claim_rows([RUN, NOT_RUN]))))
+    assert first["text"] == "b beats c, d"
+    assert [first[key] for key in ("paper", "ours", "low", "high")] == ["+12.07", "+5.00", "-1.20", "+11.00"]
+    assert (first["verdict"], first["best_on_test_inflated"], first["more_than"]) == ("undecided", "+20.00", "3")
+    assert first["note"] == "a note; one seed: the interval says nothing about another training"
+    assert (second["ours"], second["verdict"], second["best_on_test_inflated"]) == ("not run",) * 3
+    assert (second["paper"], second["low"], second["note"]) == ("", "", "")
+
+
+@pytest.mark.parametrize("found", [RUN, NOT_RUN])
+def test_claims_as_a_table(found):
+    table = claims_table([found])
+    assert [len(row) for row in table.rows] == [len(table.head)]
+    assert ("-1.20 to +11.00" in table.rows[0]) == (found is RUN)
+
+
+def test_markdown():
+    text = markdown_table(Table(["name", "value"], [["a|b", ("50 %", 0.5)]], "Caption"))
+    assert text.splitlines() == ["**Caption**", "", "| name | value |", "|---|---|", "| a\\|b | 50 % |"]
