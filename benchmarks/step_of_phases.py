@@ -29,8 +29,10 @@ TASK = classification()
 BASE = "ofa_mbv3"
 
 
-def stepper(supernet: Supernet, phases: list[Phase], index: int, batch: int, side: int) -> Callable[[], int]:
-    """A function that makes the next step of a phase and returns its multiply-adds."""
+def stepper(
+    supernet: Supernet, phases: list[Phase], index: int, batch: int, side: int, macs: list[int]
+) -> Callable[[], None]:
+    """A function that makes the next step of a phase and adds its multiply-adds to `macs`."""
     phase = phases[index]
     optimizer = torch.optim.SGD(supernet.parameters(), lr=1e-3, momentum=0.9, nesterov=True)
     generator = torch.Generator().manual_seed(0)
@@ -41,7 +43,7 @@ def stepper(supernet: Supernet, phases: list[Phase], index: int, batch: int, sid
     taught = teacher_macs(supernet, phases, index, side)
     steps = iter(range(1 << 30))
 
-    def step() -> int:
+    def step() -> None:
         number = next(steps)
         architectures = draw_architectures(phase, number, side, keyed_random("benchmark", phase.name, number))
         soft_targets = None if teacher is None else teacher.soft_targets(images, side)
@@ -49,7 +51,7 @@ def stepper(supernet: Supernet, phases: list[Phase], index: int, batch: int, sid
         for architecture in architectures:
             objective(supernet(images, architecture), labels, soft_targets, TASK, phase).backward()
         optimizer.step()
-        return student_macs(supernet, architectures) + taught
+        macs.append(student_macs(supernet, architectures) + taught)
 
     return step
 
@@ -80,8 +82,8 @@ def main() -> None:
         macs: dict[str, list[int]] = {BASE: [], options.network: []}
         calls = {}
         for name, number in ((BASE, against), (options.network, index)):
-            step = stepper(nets[name], schedules[name], number, options.batch, options.side)
-            calls[name] = lambda step=step, name=name: macs[name].append(step())
+            shape = options.batch, options.side
+            calls[name] = stepper(nets[name], schedules[name], number, *shape, macs[name])
         seconds = interleaved(calls, options.rounds)
         own, base = (statistics.mean(seconds[name]) for name in (options.network, BASE))
         work = statistics.mean(macs[options.network]) / statistics.mean(macs[BASE])

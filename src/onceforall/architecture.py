@@ -49,7 +49,7 @@ class Block:
     Args:
         kernel_size: odd side of its kernel; None where the main path does not run.
         expand_ratio: hidden width divided by input width; None where the block has no expansion.
-        paths: names of the parallel paths that run and are summed, kept sorted; OFAv2's level codes 1 to 7 are accepted.
+        paths: names of the parallel paths that run and are summed, kept sorted; or a level code of OFAv2, 1 to 7.
     """
 
     kernel_size: int | None = None

@@ -41,7 +41,7 @@ class _Failure(click.ClickException):
         self.code = exit_code
 
     @property
-    def exit_code(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def exit_code(self) -> int:
         """2 for a mistake, 130 for an interruption."""
         return self.code
 
