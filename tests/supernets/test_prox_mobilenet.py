@@ -67,7 +67,15 @@ def test_maps_are_halved_five_times(layout):
 def test_the_published_block_as_plain_functions():
     """1x1, ReLU, depthwise, ReLU, 1x1, ReLU, plus the input between zero channels, ReLU, normalisation."""
     net = randomised(
-        create_supernet("prox_mobilenet", num_classes=3, in_channels=1, width_mult=0.5, layout="published", **FACTORS)
+        create_supernet(
+            "prox_mobilenet",
+            num_classes=3,
+            in_channels=1,
+            width_mult=0.5,
+            layout="published",
+            kernel_rule="center_crop",
+            **FACTORS,
+        )
     )
     net = net.double().eval()
     architecture = net.space.sample(random.Random(4))

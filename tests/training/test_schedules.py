@@ -311,6 +311,12 @@ def test_what_expansion_freezes(policy, frozen):
     assert {i for i, phase in enumerate(phases) if phase.freeze.stem} == (frozen if policy == "always" else set())
 
 
+@pytest.mark.parametrize("policy", ["off", "on_sample", "hard"])
+def test_which_kernels_expansion_freezes(policy):
+    phases = progressive_expansion(PROX, mode="increasing", freeze_inner_kernels=policy)
+    assert [phase.freeze.inner_kernels for phase in phases] == ["off"] * 5 + [policy] * 4
+
+
 def test_expansion_may_favour_what_is_newest():
     phases = progressive_expansion(PROX, mode="increasing", newest_probability=0.5)
     assert [phase.favoured_probability for phase in phases] == [0.0, *[0.5] * 8]

@@ -110,7 +110,7 @@ class ProXMobileNet(Supernet):
         in_channels: int = 1,
         width_mult: float = 1.0,
         layout: str = "sound",
-        kernel_rule: str = "center_crop",
+        kernel_rule: str = "rings",
     ) -> None:
         options: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels, "width_mult": width_mult}
         super().__init__(space, options | {"layout": layout, "kernel_rule": kernel_rule})

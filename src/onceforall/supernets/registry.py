@@ -62,7 +62,7 @@ def prox_mobilenet(
     expand_ratios: Sequence[float] = (3, 4, 6),
     depths: Sequence[int] = (1, 2, 3),
     resolutions: Sequence[Resolution] = (160, 192, 224),
-    kernel_rule: str = "center_crop",
+    kernel_rule: str = "rings",
     layout: str = "sound",
 ) -> ProXMobileNet:
     """ProX's MobileNet (ICIP 2022): kernel 3-7, expansion 3-6, depth 1-3 in five stages of 32 to 512 channels."""

@@ -213,6 +213,7 @@ def progressive_expansion(
     newest_probability: float = 0.0,
     freeze_earlier_blocks: Literal["never", "depth", "always"] = "depth",
     freeze_stem: bool = False,
+    freeze_inner_kernels: Literal["off", "on_sample", "hard"] = "off",
     teacher_input: Literal["student", "native"] | None = None,
     total_epochs: int | None = None,
 ) -> list[Phase]:
@@ -233,6 +234,8 @@ def progressive_expansion(
         freeze_earlier_blocks: in which phases the blocks of a stage before the last that runs learn nothing: "never",
             in those of "depth", or "always" after the first phase.
         freeze_stem: train the stem in the first phase only.
+        freeze_inner_kernels: what of larger kernels learns once there are any; see `Freeze`. Other than "off" it needs
+            a network with the kernel rule "rings".
         teacher_input: whether the teacher sees the student's images, or the same views at its own largest resolution.
             By default the latter in mode "increasing", where the newest resolution is one that it never saw.
         total_epochs: scale the epochs so that they sum to this.
@@ -259,7 +262,11 @@ def progressive_expansion(
                 opened,
                 epochs_per_phase,
                 teacher=teacher,
-                freeze=Freeze(stem=freeze_stem, earlier_blocks=frozen),
+                freeze=Freeze(
+                    stem=freeze_stem,
+                    earlier_blocks=frozen,
+                    inner_kernels=freeze_inner_kernels if len(opened.kernel_sizes) > 1 else "off",
+                ),
                 favoured=opened.restrict(**{factor: newest}) if newest_probability else None,
                 favoured_probability=newest_probability,
                 **common,
