@@ -1,6 +1,10 @@
 """What a recipe says reaches the network, the data, the task and the phases."""
 
+import pytest
+
+from onceforall.errors import UserError
 from onceforall.recipes import build_data, build_phases, build_supernet, make_recipe
+from onceforall.training.plan import expected_work
 from onceforall.training.rows import SMALL_ROWS
 
 
@@ -41,3 +45,29 @@ def test_what_a_network_is_not_given_is_as_its_name_says():
     assert space.heights == (3, 5) and space.paths == (("main",), ("main", "norm_act", "pointwise"))
     recipe = make_recipe("digits-prox", ["network.layout=published"])
     assert build_supernet(recipe, build_data(recipe)).space.stem is not None
+
+
+def test_work_may_be_given_instead_of_epochs():
+    """The expected multiply-adds are met to within an epoch of the dearest phase; both at once are refused."""
+
+    def planned(*overrides):
+        recipe = make_recipe("digits-prox", ["schedule.total_epochs=null", *overrides])
+        data = build_data(recipe)
+        supernet = build_supernet(recipe, data)
+        phases = build_phases(recipe, supernet, data.count("train"))
+        work = expected_work(supernet, phases, data.count("train"))
+        return phases, sum(work), max(w / p.total_epochs for w, p in zip(work, phases, strict=True))
+
+    own, present, _ = planned()
+    assert sum(phase.total_epochs for phase in own) == 10 * len(own)
+    for share in (0.3, 2.0):
+        phases, work, most = planned(f"schedule.total_macs={share * present}")
+        assert abs(work - share * present) < most
+        assert [phase.name for phase in phases] == [phase.name for phase in own]
+    for overrides, expected in (
+        (["schedule.total_macs=1"], "enough for 0 epochs, and this schedule has 6 phases"),
+        (["schedule.total_macs=-1"], "must be a positive number"),
+        (["schedule.total_macs=1e12", "schedule.total_epochs=9"], "give total_macs or total_epochs"),
+    ):
+        with pytest.raises(UserError, match=expected):
+            planned(*overrides)

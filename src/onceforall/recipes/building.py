@@ -12,6 +12,7 @@ from onceforall.recipes.values import Recipe
 from onceforall.supernets.registry import create_supernet
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.phases import Phase
+from onceforall.training.plan import scale_to_macs
 from onceforall.training.schedules import SCHEDULES
 
 __all__ = ["build_data", "build_phases", "build_supernet", "build_task"]
@@ -48,10 +49,14 @@ def build_task(recipe: Recipe, data: ImageData) -> Task:
     )
 
 
-def build_phases(recipe: Recipe, supernet: Supernet) -> list[Phase]:
-    """The schedule of a recipe, with its changes to single phases."""
+def build_phases(recipe: Recipe, supernet: Supernet, images: int | None = None) -> list[Phase]:
+    """The schedule of a recipe for `images` training images, with its changes to single phases.
+
+    Beside the arguments of the schedule's function it may have `total_macs`: the multiply-adds of all students and
+    teachers to which the epochs are scaled.
+    """
     arguments = dict(recipe.schedule)
-    name = arguments.pop("name", None)
+    name, total_macs = arguments.pop("name", None), arguments.pop("total_macs", None)
     check_choice("schedule.name", name, SCHEDULES)
     make = SCHEDULES[name]
     allowed = [parameter for parameter in inspect.signature(make).parameters if parameter != "space"]
@@ -59,6 +64,7 @@ def build_phases(recipe: Recipe, supernet: Supernet) -> list[Phase]:
         if key not in allowed:
             near = suggestion(key, allowed)
             raise UserError(f"schedule {name!r} has no argument {key!r}.{near} Allowed: {', '.join(allowed)}.")
+    arguments = {key: value for key, value in arguments.items() if value is not None}
     phases = make(supernet.space, **arguments)
     names = [phase.name for phase in phases]
     for key, changes in recipe.phases.items():
@@ -66,7 +72,13 @@ def build_phases(recipe: Recipe, supernet: Supernet) -> list[Phase]:
         if not isinstance(changes, Mapping):
             raise UserError(f"phases.{key}: give a field, as phases.{key}.learning_rate=0.01.")
         phases = [_changed(phase, changes) if key in ("all", phase.name) else phase for phase in phases]
-    return phases
+    if total_macs is None or images is None:
+        return phases
+    if isinstance(total_macs, bool) or not isinstance(total_macs, int | float) or not total_macs > 0:
+        raise UserError(f"schedule.total_macs {total_macs!r}: must be a positive number, such as 2.5e12.")
+    if "total_epochs" in arguments:
+        raise UserError("schedule: give total_macs or total_epochs; schedule.total_epochs=null takes the latter away.")
+    return scale_to_macs(supernet, phases, images, total_macs)
 
 
 def _changed(phase: Phase, changes: Mapping[str, Any]) -> Phase:

@@ -11,11 +11,13 @@ import torch
 
 from onceforall.architecture import Architecture, Resolution
 from onceforall.evaluation.exits import combine_exits
+from onceforall.errors import UserError
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.checkpoint import load_network
 from onceforall.training.ledger import BACKWARD_FACTOR, bytes_kept_for_backward
 from onceforall.training.phases import Phase, draw_architectures, is_taught_in_place
 from onceforall.training.randomness import keyed_random, seeded_layers
+from onceforall.training.rows import scale_epochs
 
 __all__ = [
     "PhasePlan",
@@ -23,6 +25,7 @@ __all__ = [
     "expected_step_macs",
     "expected_work",
     "plan_schedule",
+    "scale_to_macs",
     "steps_per_epoch",
     "student_macs",
     "teacher_macs",
@@ -78,6 +81,21 @@ def expected_work(supernet: Supernet, phases: Sequence[Phase], images: int) -> l
         * phase.total_epochs
         for index, phase in enumerate(phases)
     ]
+
+
+def scale_to_macs(supernet: Supernet, phases: Sequence[Phase], images: int, total_macs: float) -> list[Phase]:
+    """The phases with epochs scaled so that students and teachers are expected to need `total_macs` in all.
+
+    Methods can so be compared at equal work. Every phase keeps at least one epoch.
+    """
+    present = sum(expected_work(supernet, phases, images))
+    epochs = round(sum(phase.total_epochs for phase in phases) * total_macs / present)
+    if epochs < len(phases):
+        raise UserError(
+            f"total_macs {total_macs:.3g}: enough for {epochs} epochs, and this schedule has {len(phases)} phases; with "
+            f"its own epochs it needs {present:.3g}."
+        )
+    return scale_epochs(phases, epochs)
 
 
 @final
