@@ -14,6 +14,7 @@ QUICK = (
     "common.py",
     "data_loading.py",
     "grid_evaluation.py",
+    "growth_optimizer.py",
     "search_space.py",
     "start_up.py",
     "step_against_mit.py",

@@ -36,6 +36,7 @@ TINY = ("network.resolutions=[24]", "network.width_mult=0.25", "phases.all.batch
 OWN = {
     "imagenet-ps": ("run.micro_batches=2", "run.precision=fp32", "data.image_size=24", "data.validation_fraction=0.2"),
     "tiny-imagenet-eps": ("data.kind=folder",),
+    **dict.fromkeys(("oct-prox-mr", "oct-prox-ir", "oct-ps"), ("data.kind=folder", "run.micro_batches=2")),
 }
 
 

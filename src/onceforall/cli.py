@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onceforall import __version__
+from onceforall.comparison.command import compare
 from onceforall.console import Commands, NetworkProgress, print_table, reading_progress
 from onceforall.errors import UserError
+from onceforall.growing.command import grow
 from onceforall.studies.command import study
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ def main() -> None:
 
 
 main.add_command(study)
+main.add_command(compare)
+main.add_command(grow)
 
 _SET = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a field of the recipe; may be repeated."
@@ -131,7 +135,7 @@ def plan(recipe: str, data: Path | None, overrides: tuple[str, ...], as_json: bo
     made = make_recipe(recipe, overrides, data)
     images = build_data(made, reading_progress())
     supernet = build_supernet(made, images)
-    phases = build_phases(made, supernet)
+    phases = build_phases(made, supernet, images.count("train"))
     plans = plan_schedule(supernet, phases, images.count("train"), pick_device(made.run.device))
     if as_json:
         click.echo(json.dumps([asdict(p) for p in plans], indent=2))

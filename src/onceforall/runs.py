@@ -29,7 +29,7 @@ from onceforall.training.checkpoint import load_network
 from onceforall.training.distributed import pick_device
 from onceforall.training.growing import beginning
 from onceforall.training.loop import train
-from onceforall.training.records import SETTINGS
+from onceforall.training.records import SETTINGS, SPLITS
 
 __all__ = [
     "Run",
@@ -38,9 +38,12 @@ __all__ = [
     "evaluate_run",
     "export_run",
     "find_architecture",
+    "find_weights",
     "is_finished",
+    "measure",
     "open_run",
     "phase_runs",
+    "read_run",
     "train_run",
 ]
 
@@ -66,7 +69,7 @@ def train_run(
     """
     data = build_data(recipe, progress)
     supernet = build_supernet(recipe, data)
-    phases = build_phases(recipe, supernet)
+    phases = build_phases(recipe, supernet, data.count("train"))
     supernet = beginning(supernet, phases, recipe.run.seed)
     if until is not None:
         names = [phase.name for phase in phases]
@@ -119,6 +122,19 @@ def open_run(folder: str | Path, data: str | Path | None = None, phase: str | No
     it was trained on.
     """
     folder = Path(folder)
+    described, recipe = read_run(folder)
+    if data is not None:
+        recipe = replace(recipe, data=replace(recipe.data, path=str(data)))
+    phase, weights = find_weights(folder, described, phase)
+    finished = phase == described["phases"][-1]["name"] and is_finished(folder)
+    loaded = build_data(recipe)
+    if loaded.fingerprint != described["data"]["fingerprint"]:
+        raise UserError(f"the images at {recipe.data.path} are not those that {folder} was trained on.")
+    return Run(folder, recipe, loaded, build_task(recipe, loaded), load_network(weights), phase, finished, described)
+
+
+def read_run(folder: Path) -> tuple[dict[str, Any], Recipe]:
+    """What `run.json` says, and its recipe, in which a split file is the run's own; `UserError` where there is none."""
     path = folder / SETTINGS
     if not path.is_file():
         raise UserError(f"{folder} holds no run: {SETTINGS} is missing. Give the folder that train wrote by --out.")
@@ -127,15 +143,9 @@ def open_run(folder: str | Path, data: str | Path | None = None, phase: str | No
         recipe = recipe_from_dict(described["settings"]["recipe"])
     except (json.JSONDecodeError, KeyError) as error:
         raise UserError(f"{path} is damaged or was not made by a recipe: {error}.") from error
-    if data is not None:
-        recipe = replace(recipe, data=replace(recipe.data, path=str(data)))
-    names = [phase["name"] for phase in described["phases"]]
-    phase, weights = _weights(folder, names, phase)
-    finished = phase == names[-1] and is_finished(folder)
-    loaded = build_data(recipe)
-    if loaded.fingerprint != described["data"]["fingerprint"]:
-        raise UserError(f"the images at {recipe.data.path} are not those that {folder} was trained on.")
-    return Run(folder, recipe, loaded, build_task(recipe, loaded), load_network(weights), phase, finished, described)
+    if recipe.data.split_csv is not None:
+        recipe = replace(recipe, data=replace(recipe.data, split_csv=str(folder / SPLITS)))
+    return described, recipe
 
 
 def phase_runs(run: Run) -> Iterator[Run]:
@@ -154,15 +164,16 @@ def is_finished(folder: str | Path) -> bool:
     return (Path(folder) / "checkpoints" / f"{len(names)}-{names[-1]}-last.safetensors").is_file()
 
 
-def _weights(folder: Path, names: list[str], wanted: str | None) -> tuple[str, Path]:
+def find_weights(folder: Path, described: Mapping[str, Any], phase: str | None = None) -> tuple[str, Path]:
     """Name and best weights of a phase, by default of the newest that has any."""
-    if wanted is not None:
-        check_choice("phase", wanted, names)
+    names = [each["name"] for each in described["phases"]]
+    if phase is not None:
+        check_choice("phase", phase, names)
     for number, name in reversed(list(enumerate(names, start=1))):
         best = folder / "checkpoints" / f"{number}-{name}-best.safetensors"
-        if wanted in (None, name) and best.is_file():
+        if phase in (None, name) and best.is_file():
             return name, best
-    what = "no trained weights" if wanted is None else f"no weights of the phase {wanted!r}"
+    what = "no trained weights" if phase is None else f"no weights of the phase {phase!r}"
     raise UserError(f"{folder} has {what} yet; go on with onceforall train ... --resume.")
 
 
@@ -214,7 +225,7 @@ def evaluate_run(
     """
     images = run.recipe.run.calibration_images if calibration_images is None else calibration_images
     with_predictions = [architectures[name] for name in ("largest", "smallest") if name in architectures]
-    found = _measure(run, architectures.values(), [split], images, with_predictions, progress)
+    found = measure(run, architectures.values(), [split], images, with_predictions, progress)
     facts = {"phase": run.phase, "calibration_images": images, "environment": environment()}
     write_results(
         run.folder,
@@ -259,7 +270,7 @@ def evaluate_grid(
     drawn = draw_members(members, limit, run.recipe.run.seed)
     alone = exit_members(drawn, run.supernet.space)
     splits, metric = ("validation", "test"), run.task.metric
-    found = _measure(run, [member.architecture for member in (*drawn, *alone)], splits, images, (), progress)
+    found = measure(run, [member.architecture for member in (*drawn, *alone)], splits, images, (), progress)
 
     def rows(of: Sequence[Member]) -> list[dict[str, Any]]:
         return [grid_row(member, {split: found[member.architecture, split] for split in splits}) for member in of]
@@ -295,7 +306,7 @@ def _phase(run: Run) -> tuple[int, Mapping[str, Any]]:
     return next((i, phase) for i, phase in enumerate(run.described["phases"]) if phase["name"] == run.phase)
 
 
-def _measure(
+def measure(
     run: Run,
     architectures: Iterable[Architecture],
     splits: Sequence[str],

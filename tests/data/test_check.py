@@ -101,3 +101,22 @@ def test_real_tiny_imagenet_and_oct(data_root):
     report = check_data(data_root / "oct")
     assert report.counts == {"undivided": {"CNV": 17, "DME": 16, "DRUSEN": 16, "NORMAL": 16}}
     assert report.modes == {"L": 62, "RGB": 3} and report.ignored == ("manifest.csv",) and report.errors == []
+    assert (report.kind, report.patients, report.unnamed) == ("retinal_oct", {"undivided": 45}, ())
+
+
+def test_patients_of_retinal_oct(image_folder):
+    names = ("CNV", "DME", "DRUSEN", "NORMAL")
+    root = image_folder(
+        {f"{split}/{name}": 2 for split in ("train", "test") for name in names if split + name != "testDME"}
+    )
+    report = check_data(root)  # the fixture counts patients 00 to 60, a folder after the other
+    assert report.kind == "retinal_oct" and report.patients == {"train": 4, "test": 3}
+    assert report.errors == ["no test images of class DME; add some or remove that folder"]
+    shutil.copy(root / "train/CNV/CNV-00-0.png", root / "test/CNV/CNV-00-9.png")
+    (root / "train/DME/DME-10-0.png").rename(root / "train/DME/scan.png")
+    report = check_data(root)
+    assert report.shared_patients == ("00",) and report.patients == {"train": 4, "test": 4}
+    assert "1 file(s) are not named <CLASS>-<patient>-<n>.jpeg (first: train/DME/scan.png)" in report.errors
+    assert any("1 patient(s) stand in several split folders (00)" in line for line in report.warnings)
+    assert "patients    train (4), test (4)" in report.text()
+    assert report.to_dict()["shared_patients"] == ["00"]

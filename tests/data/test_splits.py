@@ -7,7 +7,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from onceforall.data.splits import assign_splits, by_hash, groups_from_csv, groups_from_pattern, write_split_file
+from onceforall.data.splits import (
+    assign_splits,
+    by_hash,
+    groups_from_csv,
+    groups_from_pattern,
+    kept_splits,
+    write_split_file,
+)
 from onceforall.errors import UserError
 
 
@@ -167,3 +174,17 @@ def test_written_splits(tmp_path):
         ["b.png", "x", "test", "p"],
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["s.csv"]
+
+
+def test_splits_that_were_made_are_kept(tmp_path):
+    path = tmp_path / "splits.csv"
+    write_split_file(path, ["a1", "a2", "b1"], "xxx", ["test", "test", "validation"], ["a", "a", "b"])
+    files, given = ["a2", "a3", "b1", "c1", "c2"], ["", "", "train", "", "train"]
+    assert kept_splits(path, files, given, list("aabcc")) == ["test", "test", "validation", "", "train"]
+    assert kept_splits(path, files, None, None) == ["test", "", "validation", "", ""]
+    for text, message in (("file,class\na,x\n", "needs columns"), ("file,split\na,tset\n", "needs columns")):
+        path.write_text(text)
+        with pytest.raises(UserError, match=message):
+            kept_splits(path, files, None, None)
+    with pytest.raises(UserError, match="cannot be read"):
+        kept_splits(tmp_path / "none", files, None, None)

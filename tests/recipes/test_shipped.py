@@ -31,5 +31,23 @@ def test_the_numbers_of_the_papers():
     full, *_, last = phases_of("tiny-imagenet-eps")
     assert (full.epochs, full.learning_rate, full.batch_size, last.subnets_per_step) == (180, 1e-3, 200, 4)
     assert len(phases_of("tiny-imagenet-eps", "network.name=ofa_mbv3")) == 6
-    for name, count in (("images-prox-mr", 7), ("images-prox-ir", 9)):
+    for name, count in (("images-prox-mr", 7), ("images-prox-ir", 9), ("oct-prox-mr", 7), ("oct-prox-ir", 9)):
         assert len(phases_of(name)) == count and make_recipe(name).task == PROX_TASK
+
+
+def test_retinal_oct_as_in_the_paper():
+    for name, epochs in (("oct-prox-mr", 70), ("oct-prox-ir", 90), ("oct-ps", 70)):
+        recipe, phases = make_recipe(name), phases_of(name)
+        assert sum(phase.total_epochs for phase in phases) == epochs and recipe.task.distance == "mse"
+        assert recipe.network.resolutions == (160, 192, 224) and recipe.data.kind == "retinal_oct"
+        for phase in phases:
+            assert (phase.optimizer, phase.learning_rate, phase.decay, phase.batch_size) == (
+                "adam",
+                5e-4,
+                "constant",
+                384,
+            )
+            assert (phase.task_weight, phase.distillation_weight, phase.weight_decay) == (0.5, 0.5, 0.0)
+    assert [phase.space.resolutions for phase in phases_of("oct-prox-ir")][-3:] == [(160,), (160, 192), (160, 192, 224)]
+    assert {phase.space.resolutions for phase in phases_of("oct-prox-mr") + phases_of("oct-ps")} == {(160, 192, 224)}
+    assert [phase.teacher.source for phase in phases_of("oct-ps")] == ["none", *["first"] * 5]

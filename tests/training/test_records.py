@@ -143,6 +143,9 @@ def test_what_differs_is_said(tmp_path):
         pass
     with records(tmp_path / "run", True, run=described(settings=settings)):  # a refusal keeps no lock
         pass
+    newer = {"recipe": {"name": "own", "task": {"temperature": 1, "later": None}}}
+    with records(tmp_path / "run", True, run=described(settings=newer)):  # a field that did not exist is none
+        pass
 
 
 def test_what_may_differ(tmp_path):

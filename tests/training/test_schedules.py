@@ -339,3 +339,24 @@ def test_expansion_opens_every_factor_that_a_space_has():
     for wrong in ({"mode": "mixd"}, {"freeze_earlier_blocks": "depths"}):
         with pytest.raises(UserError, match="Did you mean"):
             progressive_expansion(PROX, **wrong)
+
+
+def test_expansion_of_a_trained_network_opens_only_what_is_new():
+    start = PROX.restrict(depths=(1, 2), kernel_sizes=(3, 5), resolutions=(160, 192))
+    phases = progressive_expansion(PROX, start=start, start_teacher="old.safetensors")
+    assert [expansion_row(phase) for phase in phases] == [
+        ("depth", (1, 2, 3), (3, 4, 6), (3, 5), (160, 192)),
+        ("kernel", (1, 2, 3), (3, 4, 6), (3, 5, 7), (160, 192)),
+        ("resolution", (1, 2, 3), (3, 4, 6), (3, 5, 7), (160, 192, 224)),
+    ]
+    teachers = [Teacher(source, "calibrated", "native") for source in ("old.safetensors", *["previous_phase"] * 2)]
+    assert [phase.teacher for phase in phases] == teachers
+    between = progressive_expansion(PROX, start=PROX.restrict(kernel_sizes=(5,)), newest_probability=0.5)
+    assert [(phase.name, phase.space.kernel_sizes) for phase in between] == [
+        ("kernel_1", (3, 5)),
+        ("kernel_2", (3, 5, 7)),
+    ]
+    assert [phase.favoured.kernel_sizes for phase in between] == [(3,), (7,)]
+    assert {phase.teacher.source for phase in between[:1]} == {"none"} and between[0].teacher.input == "student"
+    with pytest.raises(UserError, match="nothing to grow"):
+        progressive_expansion(PROX, start=PROX)

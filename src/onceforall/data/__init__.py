@@ -1,4 +1,4 @@
-"""Images with labels: from a folder, Tiny ImageNet, the built-in digits or arrays to batches.
+"""Images with labels: from a folder, Tiny ImageNet, retinal OCT, the built-in digits or arrays to batches.
 
 Importing this package does not import torch; training and evaluation batches do when they are made.
 """
@@ -18,6 +18,7 @@ from onceforall.data.folder import list_folder
 from onceforall.data.images import ImageData
 from onceforall.data.listing import existing_folder
 from onceforall.data.preparation import Preparation
+from onceforall.data.retinal_oct import is_retinal_oct, list_retinal_oct
 from onceforall.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
 from onceforall.errors import UserError, check_choice
 
@@ -33,7 +34,7 @@ __all__ = [
     "load_data",
 ]
 
-KINDS = ("auto", "folder", "tiny_imagenet", "digits")
+KINDS = ("auto", "folder", "tiny_imagenet", "retinal_oct", "digits")
 DIGITS_AUGMENTATION = Augmentation(horizontal_flip=False)  # a mirrored digit is none
 
 
@@ -46,6 +47,7 @@ def load_data(
     image_size: int | None = None,
     channels: int | None = None,
     fit: str = "crop",
+    white_border: str = "keep",
     crop_ratio: float | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -53,6 +55,7 @@ def load_data(
     validation_fraction: float = 0.15,
     test_fraction: float = 0.15,
     seed: int = 0,
+    split_csv: str | Path | None = None,
     group_pattern: str | None = None,
     group_csv: str | Path | None = None,
     group_column: str | None = None,
@@ -70,12 +73,14 @@ def load_data(
     - `classes`: the first n, or a list of names; None for all.
     - `max_resolution`: the largest resolution that will be trained; images are stored large enough for it.
       `image_size` gives the stored side length itself. Images of one shape that are not larger keep their size.
-    - `channels`: 1 or 3; None: 1 where every file is grey, else 3. `fit`, `crop_ratio`, `mean`, `std`, `maximum`: see
-      `Preparation`; by default mean and std are measured on the training images, and `crop_ratio` is 0.875 (digits,
-      which fill their frame: 1).
+    - `channels`: 1 or 3; None: 1 where every file is grey, else 3. `fit`, `white_border`, `crop_ratio`, `mean`, `std`,
+      `maximum`: see `Preparation`; by default mean and std are measured on the training images, and `crop_ratio` is
+      0.875 (digits, which fill their frame: 1).
     - `validation_fraction`, `test_fraction`, `seed`: the stratified split, for splits that the layout does not give.
       `group_pattern` (a regular expression with one bracketed part, for file names) or `group_csv` and `group_column`
-      keep the images of one group, such as a patient, on one side.
+      keep the images of one group, such as a patient, on one side; kind "retinal_oct" finds the patients itself.
+    - `split_csv`: a table with columns file and split, such as a run's `splits.csv`: what it names keeps its split, and
+      of a group that it names all. The other images are then for training, or divided where it knows none of a split.
     - `train_per_class`, `validation_per_class`, `rest_to_test`: Tiny ImageNet only, see `list_tiny_imagenet`.
     - `augmentation`: of training batches; digits are by default not mirrored.
     - `cache_dir`: where decoded images are kept (default `$ONCEFORALL_CACHE` or `~/.cache/onceforall`).
@@ -97,6 +102,7 @@ def load_data(
         image_size=image_size,
         channels=channels,
         fit=fit,
+        white_border=white_border,
         crop_ratio=crop_ratio,
         mean=mean,
         std=std,
@@ -104,6 +110,7 @@ def load_data(
         validation_fraction=validation_fraction,
         test_fraction=test_fraction,
         seed=seed,
+        split_csv=split_csv,
         group_pattern=group_pattern,
         group_csv=group_csv,
         group_column=group_column,
@@ -121,13 +128,19 @@ def load_data(
     if kind == "tiny_imagenet":
         per_class = (train_per_class, validation_per_class, rest_to_test)
         return data_from_files(list_tiny_imagenet(path, classes, *per_class, seed=seed), options)
+    if kind == "retinal_oct":
+        by_name = group_pattern is None and group_csv is None
+        return data_from_files(list_retinal_oct(path, classes, patients=by_name), options)
     return data_from_files(list_folder(path, classes), options)
 
 
 def _detect(path: str | Path | None) -> str:
     if path is None:
         return "digits"
-    return "tiny_imagenet" if is_tiny_imagenet(existing_folder(path)) else "folder"
+    root = existing_folder(path)
+    if is_retinal_oct(root):
+        return "retinal_oct"
+    return "tiny_imagenet" if is_tiny_imagenet(root) else "folder"
 
 
 def from_arrays(
@@ -140,6 +153,7 @@ def from_arrays(
     image_size: int | None = None,
     channels: int | None = None,
     fit: str = "crop",
+    white_border: str = "keep",
     crop_ratio: float = 0.875,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -160,6 +174,7 @@ def from_arrays(
         image_size=image_size,
         channels=channels,
         fit=fit,
+        white_border=white_border,
         crop_ratio=crop_ratio,
         mean=mean,
         std=std,

@@ -16,7 +16,7 @@ from onceforall.data.cache import Progress, Storage, cached_images, storage_for
 from onceforall.data.images import ImageData
 from onceforall.data.listing import Listing
 from onceforall.data.preparation import FITS, Preparation, check_whole, to_stored
-from onceforall.data.splits import assign_splits, groups_from_csv, groups_from_pattern
+from onceforall.data.splits import assign_splits, groups_from_csv, groups_from_pattern, kept_splits
 from onceforall.errors import UserError, check_choice
 
 __all__ = ["DataOptions", "data_from_arrays", "data_from_files"]
@@ -31,6 +31,7 @@ class DataOptions:
     image_size: int | None = None
     channels: int | None = None
     fit: str = "crop"
+    white_border: str = "keep"
     crop_ratio: float = 0.875
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
@@ -38,6 +39,7 @@ class DataOptions:
     validation_fraction: float = 0.15
     test_fraction: float = 0.15
     seed: int = 0
+    split_csv: str | Path | None = None
     group_pattern: str | None = None
     group_csv: str | Path | None = None
     group_column: str | None = None
@@ -51,7 +53,8 @@ class DataOptions:
         if self.image_size is not None:
             check_whole("image_size", self.image_size, 1, 16384)
         check_choice("fit", self.fit, FITS)
-        Preparation(1 if self.channels is None else self.channels, self.fit, self.crop_ratio)  # checks these values
+        channels = 1 if self.channels is None else self.channels
+        Preparation(channels, self.fit, self.crop_ratio, white_border=self.white_border)  # checks these values
         if self.maximum is not None:
             check_whole("maximum", self.maximum, 1, 65535)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
@@ -80,7 +83,7 @@ def data_from_files(listing: Listing, options: DataOptions) -> ImageData:
     stored = cached_images(
         listing.root,
         listing.files,
-        Storage(options.store_size, options.fit, options.channels),
+        Storage(options.store_size, options.fit, options.channels, options.white_border),
         options.skip_unreadable,
         options.cache_dir,
         options.progress,
@@ -90,6 +93,7 @@ def data_from_files(listing: Listing, options: DataOptions) -> ImageData:
         "root": str(listing.root),
         "sizes": [{"height": h, "width": w, "count": count} for h, w, count in stored.sizes],
         "unreadable": stored.unreadable,
+        **({"left_out": len(listing.left_out)} if listing.left_out else {}),
     }
     return _assemble(
         name=listing.name,
@@ -118,7 +122,9 @@ def data_from_arrays(arrays: ArraySet, options: DataOptions, groups: Sequence[st
     bit_depth = 16 if images.dtype == np.uint16 else 8
     channels = options.channels or _channels(images)
     store_size = storage_for([(images.shape[1], images.shape[2])], options.store_size, options.fit)
-    preparation = Preparation(channels, options.fit, bit_depth=bit_depth, store_size=store_size)
+    preparation = Preparation(
+        channels, options.fit, bit_depth=bit_depth, store_size=store_size, white_border=options.white_border
+    )
     return _assemble(
         name=arrays.name,
         classes=arrays.classes,
@@ -149,7 +155,7 @@ def _groups(listing: Listing, options: DataOptions) -> list[str] | None:
         path = Path(options.group_csv).expanduser()
         path = path if path.is_absolute() or path.is_file() else listing.root / path
         return groups_from_csv(listing.files, path, options.group_column)
-    return None
+    return None if listing.groups is None else list(listing.groups)
 
 
 def _split(listing: Listing, groups: list[str] | None, rows: Sequence[int], options: DataOptions) -> list[str]:
@@ -172,6 +178,8 @@ def _assign(
     options: DataOptions,
 ) -> list[str]:
     fractions = options.validation_fraction, options.test_fraction
+    if options.split_csv is not None:
+        given = kept_splits(Path(options.split_csv), files, given, groups)
     return assign_splits(files, labels, classes, given, groups, *fractions, seed=options.seed)
 
 
@@ -207,6 +215,7 @@ def _assemble(
         bit_depth=bit_depth,
         maximum=maximum,
         store_size=store_size,
+        white_border=options.white_border,
     )
     return ImageData(
         name=name,

@@ -44,12 +44,17 @@ class Storage:
     """What is asked of the stored images.
 
     `size`: side length in pixels that larger images are reduced to (and images of unequal shape are brought to) by
-    the rule of `fit`; see `Preparation`. `channels` None: 1 where every file is grey, else 3.
+    the rule of `fit`; see `Preparation`, also for `white_border`. `channels` None: 1 where every file is grey, else 3.
     """
 
     size: int
     fit: str = "crop"
     channels: int | None = None
+    white_border: str = "keep"
+
+    def key(self) -> list[Any]:
+        """What tells entries apart; a later option counts only where it is used, so that older entries are found."""
+        return [self.size, self.fit, self.channels, *([] if self.white_border == "keep" else [self.white_border])]
 
 
 @final
@@ -94,7 +99,7 @@ def cached_images(
     place = cache_folder(folder)
     _make_folder(place)
     digests, unreadable = file_digests(root, files, place, progress)
-    wanted = [VERSION, storage.size, storage.fit, storage.channels, list(zip(files, digests, strict=True))]
+    wanted = [VERSION, *storage.key(), list(zip(files, digests, strict=True))]
     key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:32]
     found = _open_entry(place / key, files, key)
     if found is None:
@@ -217,7 +222,9 @@ def _build(
     store_size = storage_for(shapes, storage.size, storage.fit)
     bit_depth = max(header.bits for header in headers.values())
     channels = storage.channels or (3 if _any_colour(root, headers) else 1)
-    preparation = Preparation(channels, storage.fit, bit_depth=bit_depth, store_size=store_size)
+    preparation = Preparation(
+        channels, storage.fit, bit_depth=bit_depth, store_size=store_size, white_border=storage.white_border
+    )
     shape = (channels, *(shapes[0] if store_size is None else (store_size, store_size)))
     temporary = place / f".building-{key}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     try:

@@ -10,6 +10,7 @@ from typing import Any, final
 from onceforall.data.decoding import UnreadableImage, decode, read_header
 from onceforall.data.folder import split_folders
 from onceforall.data.listing import IMAGE_SUFFIXES, existing_folder, files_below, subfolders
+from onceforall.data.retinal_oct import is_retinal_oct, patient_of
 from onceforall.data.splits import SPLITS
 from onceforall.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
 from onceforall.errors import check_choice
@@ -29,7 +30,8 @@ class DataReport:
     `sizes`, `modes` and `bit_depths` count the readable images by "width x height", by what the file stores ("L" grey,
     "RGB" colour, ...) and by bits per channel. `unreadable` gives a reason per file. `copies` are groups of
     byte-identical images that stand in several classes or splits; `copies_within` counts the superfluous ones inside
-    one class and split. `ignored` are files that lie outside the class folders.
+    one class and split. `ignored` are files that lie outside the class folders. For retinal OCT, `patients` counts the
+    patients of each split, `shared_patients` are those in several split folders, `unnamed` files that name no patient.
     """
 
     root: str
@@ -43,6 +45,9 @@ class DataReport:
     copies: tuple[tuple[str, ...], ...]
     copies_within: int
     ignored: tuple[str, ...]
+    patients: dict[str, int]
+    shared_patients: tuple[str, ...]
+    unnamed: tuple[str, ...]
 
     @property
     def errors(self) -> list[str]:
@@ -60,6 +65,14 @@ class DataReport:
             bare := [s for s, n in self.counts.items() if s != "train" and not any(n.values())]
         ):
             found.append(f"no files in class folders for the split {', '.join(bare)}; fill or remove its folder")
+        if self.unnamed:
+            found.append(
+                f"{len(self.unnamed)} file(s) are not named <CLASS>-<patient>-<n>.jpeg (first: {self.unnamed[0]})"
+            )
+        if self.kind == "retinal_oct":
+            for split in [s for s in self.counts if s != "train" and any(self.counts[s].values())]:
+                if lacking := [c for c in self.classes if not self.counts[split][c] and c not in empty]:
+                    found.append(f"no {split} images of class {', '.join(lacking)}; add some or remove that folder")
         if self.unreadable:
             found.append(f"{len(self.unreadable)} file(s) cannot be read as images; mend, remove or skip them")
         return found
@@ -72,6 +85,12 @@ class DataReport:
             found.append(f"{len(self.copies)} image(s) stand byte-identical in several classes or splits")
         if self.copies_within:
             found.append(f"{self.copies_within} byte-identical copies inside a class: a split may part them")
+        if self.shared_patients:
+            named = ", ".join(self.shared_patients[:SHOWN])
+            found.append(
+                f"{len(self.shared_patients)} patient(s) stand in several split folders ({named}); their images stay "
+                "in test, or else in validation, and are left out elsewhere"
+            )
         if self.ignored:
             found.append(f"{len(self.ignored)} file(s) outside the class folders are ignored")
         if len(self.bit_depths) > 1:
@@ -92,6 +111,9 @@ class DataReport:
             "copies": [list(group) for group in self.copies],
             "copies_within": self.copies_within,
             "ignored": list(self.ignored),
+            "patients": self.patients,
+            "shared_patients": list(self.shared_patients),
+            "unnamed": list(self.unnamed),
             "errors": self.errors,
             "warnings": self.warnings,
         }
@@ -103,6 +125,8 @@ class DataReport:
         lines += self._table()
         lines += ["", f"sizes       {_counted(self.sizes)}", f"modes       {_counted(self.modes)}"]
         lines += [f"bit depths  {_counted({f'{bits} bit': n for bits, n in self.bit_depths.items()})}"]
+        if self.patients:
+            lines += [f"patients    {_counted(self.patients)}"]
         lines += _block("unreadable", [f"{name}: {reason}" for name, reason in sorted(self.unreadable.items())])
         lines += _block("byte-identical in several classes or splits", [" = ".join(group) for group in self.copies])
         lines += _block("outside the class folders, ignored", list(self.ignored))
@@ -139,13 +163,14 @@ def check_data(
 ) -> DataReport:
     """Read and decode every file of a data folder once and report what it holds.
 
-    `kind`: "auto", "folder" or "tiny_imagenet". A bad file, an empty class or a single class is reported, not raised;
-    a missing or empty folder raises `UserError`. `progress(job, done, total)` is called with job "check".
+    `kind`: "auto", "folder", "tiny_imagenet" or "retinal_oct". A bad file, an empty class or a single class is
+    reported, not raised; a missing or empty folder raises `UserError`. `progress(job, done, total)` is called with job
+    "check".
     """
-    check_choice("kind", kind, ("auto", "folder", "tiny_imagenet"))
+    check_choice("kind", kind, ("auto", "folder", "tiny_imagenet", "retinal_oct"))
     root = existing_folder(path)
     if kind == "auto":
-        kind = "tiny_imagenet" if is_tiny_imagenet(root) else "folder"
+        kind = "retinal_oct" if is_retinal_oct(root) else "tiny_imagenet" if is_tiny_imagenet(root) else "folder"
     splits, classes, entries = _tiny_entries(root) if kind == "tiny_imagenet" else _folder_entries(root)
     counts = {split: dict.fromkeys(classes, 0) for split in splits}
     sizes: Counter[str] = Counter()
@@ -168,6 +193,10 @@ def check_data(
             same.setdefault(hashlib.sha256(data).hexdigest(), []).append((file, name, split))
         if progress is not None and (done % 256 == 0 or done == len(entries)):
             progress("check", done, len(entries))
+    homes: dict[str, set[str]] = {}  # patient -> splits
+    for file, _, split in entries if kind == "retinal_oct" else []:
+        homes.setdefault(patient_of(file) or "", set()).add(split)
+    unnamed = tuple(file for file, _, _ in entries if not patient_of(file)) if homes.pop("", None) else ()
     copies = [group for group in same.values() if len(group) > 1]
     return DataReport(
         root=str(path),
@@ -181,6 +210,9 @@ def check_data(
         copies=tuple(tuple(file for file, _, _ in group) for group in copies if len(_places(group)) > 1),
         copies_within=sum(len(group) - len(_places(group)) for group in copies),
         ignored=_ignored(root, {file for file, _, _ in entries}, kind),
+        patients={split: sum(split in where for where in homes.values()) for split in splits if homes},
+        shared_patients=tuple(sorted(patient for patient, where in homes.items() if len(where) > 1)),
+        unnamed=unnamed,
     )
 
 

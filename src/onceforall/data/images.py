@@ -204,7 +204,10 @@ class ImageData:
 
     def _fingerprint(self, digests: Sequence[str]) -> str:
         images = sorted(zip(self._files, digests, self._labels.tolist(), self._splits, strict=True))
-        content = [list(self.classes), self.preparation.to_dict(), images]
+        preparation = self.preparation.to_dict()
+        if preparation["white_border"] == "keep":
+            del preparation["white_border"]  # runs from before this option are found unchanged
+        content = [list(self.classes), preparation, images]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def _prepare(self, split: str, resolution: int, indices: np.ndarray) -> np.ndarray:

@@ -22,7 +22,8 @@ class Listing:
     """Files of a data set below `root`, in an order that does not depend on the file system.
 
     `files` are relative names with `/`; `labels[i]` is an index into `classes`; `splits[i]` is "train",
-    "validation", "test" or "" where the layout leaves the split open.
+    "validation", "test" or "" where the layout leaves the split open. `groups` are those (patients) that the file
+    names tell, None where the layout knows of none; `left_out` are files that are not used because of them.
     """
 
     name: str
@@ -31,10 +32,12 @@ class Listing:
     files: tuple[str, ...]
     labels: tuple[int, ...]
     splits: tuple[str, ...]
+    groups: tuple[str, ...] | None = None
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not len(self.files) == len(self.labels) == len(self.splits):
-            raise ValueError("files, labels and splits differ in length")
+        if not len(self.files) == len(self.labels) == len(self.splits) == len(self.groups or self.files):
+            raise ValueError("files, labels, splits and groups differ in length")
 
 
 def existing_folder(path: str | Path) -> Path:

@@ -19,6 +19,7 @@ from typing import Any, final
 import numpy as np
 
 from onceforall.data.decoding import decode
+from onceforall.data.white_border import WHITE_BORDERS, fill_white_border
 from onceforall.errors import UserError, check_choice, suggestion
 
 __all__ = ["FITS", "Preparation", "network_input", "prepare", "resampling_matrix", "to_stored"]
@@ -42,6 +43,8 @@ class Preparation:
     pixel value that counts as 1. `mean` and `std` have one number per channel (one alone stands for all); they
     normalise last: `(x / maximum - mean) / std`. `store_size`: images are first brought to this side length by the
     rule of `fit` and rounded to `bit_depth`, as they were for training (None: they are used as they are).
+    `white_border`: what takes the place of white regions that touch the border, before anything is resized; see
+    `fill_white_border`.
     Raises `UserError` for a value out of range.
     """
 
@@ -53,11 +56,13 @@ class Preparation:
     bit_depth: int = 8
     maximum: int = 255
     store_size: int | None = None
+    white_border: str = "keep"
 
     def __post_init__(self) -> None:
         check_whole("channels", self.channels, 1, 64)
         check_choice("fit", self.fit, FITS)
         check_choice("bit_depth", self.bit_depth, (8, 16))
+        check_choice("white_border", self.white_border, WHITE_BORDERS)
         check_whole("maximum", self.maximum, 1, 65535)
         if self.store_size is not None:
             check_whole("store_size", self.store_size, 1, 16384)
@@ -105,12 +110,13 @@ def check_whole(name: str, got: object, low: int, high: int) -> int:
 
 
 def to_stored(pixels: np.ndarray, preparation: Preparation) -> np.ndarray:
-    """(H, W, C) uint8 or uint16 -> (channels, h, w) of the preparation's channels, bit depth and `store_size`.
+    """(H, W, C) uint8 or uint16 -> (channels, h, w) of the preparation's channels, bit depth, border and `store_size`.
 
     This is what the cache keeps and what training reads. Raises `UserError` where the channels cannot be converted
     (only 1 to 3 and 3 to 1 can).
     """
     pixels = _with_channels(_with_depth(pixels, preparation.bit_depth), preparation.channels)
+    pixels = fill_white_border(pixels, preparation.white_border)
     if preparation.store_size is not None:
         pixels = _square(pixels, preparation.fit, preparation.store_size)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))  # (channels, height, width)

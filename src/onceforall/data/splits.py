@@ -16,7 +16,15 @@ import numpy as np
 from onceforall.errors import UserError, suggestion
 from onceforall.files import write_text
 
-__all__ = ["SPLITS", "assign_splits", "by_hash", "groups_from_csv", "groups_from_pattern", "write_split_file"]
+__all__ = [
+    "SPLITS",
+    "assign_splits",
+    "by_hash",
+    "groups_from_csv",
+    "groups_from_pattern",
+    "kept_splits",
+    "write_split_file",
+]
 
 SPLITS = ("train", "validation", "test")
 FILE_COLUMNS = ("file", "filename", "file_name", "path", "image")
@@ -188,11 +196,12 @@ def _divide_groups(
 # Groups ----------------------------------------------------------------------------------------------------------
 
 
-def groups_from_pattern(files: Sequence[str], pattern: str) -> list[str]:
+def groups_from_pattern(files: Sequence[str], pattern: str, expected: str = "") -> list[str]:
     """The group of each file: what the one bracketed part of `pattern` matches in the file's name.
 
-    A pattern that holds a `/` is matched against the relative path, any other against the name alone. Raises
-    `UserError` for a pattern without exactly one group and for files that do not match.
+    A pattern that holds a `/` is matched against the relative path, any other against the name alone. `expected` says
+    in an error what names should look like, where the pattern is not the user's own. Raises `UserError` for a pattern
+    without exactly one group and for files that do not match.
     """
     try:
         compiled = re.compile(pattern)
@@ -204,6 +213,8 @@ def groups_from_pattern(files: Sequence[str], pattern: str) -> list[str]:
         )
     matches = [compiled.search(file if "/" in pattern else PurePosixPath(file).name) for file in files]
     missing = [file for file, match in zip(files, matches, strict=True) if match is None or match.group(1) is None]
+    if missing and expected:
+        raise UserError(f"{len(missing)} of {len(files)} files ({_some(missing, 3)}) are not named {expected}.")
     if missing:
         raise UserError(
             f"group_pattern {pattern!r} does not match {len(missing)} of {len(files)} files ({_some(missing, 3)})."
@@ -252,6 +263,27 @@ def groups_from_csv(files: Sequence[str], path: Path, column: str) -> list[str]:
             f"name them in column {key!r} relative to the data folder."
         )
     return groups
+
+
+def kept_splits(
+    path: Path, files: Sequence[str], given: Sequence[str] | None, groups: Sequence[str] | None
+) -> list[str]:
+    """The split of each file that `write_split_file` wrote to `path`; of its group where only that is known.
+
+    Files of which neither is known keep the `given` split, or "". Raises `UserError` where there is no such table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"split_csv {str(path)!r} cannot be read ({error}).") from None
+    if not rows or not {"file", "split"} <= set(rows[0]) or {row["split"] for row in rows} - set(SPLITS):
+        raise UserError(f"split_csv {str(path)!r}: needs columns file and split, with {', '.join(SPLITS)} in it.")
+    by_file = {row["file"]: row["split"] for row in rows}
+    by_group = {row["group"]: row["split"] for row in rows if row.get("group")}
+    known = [by_group.get(group, "") for group in groups] if groups is not None else [""] * len(files)
+    given = given if given is not None else [""] * len(files)
+    return [by_file.get(file) or split or own for file, split, own in zip(files, known, given, strict=True)]
 
 
 def write_split_file(

@@ -5,7 +5,7 @@ ignored.
 """
 
 from onceforall.recipes.building import build_data, build_phases, build_supernet, build_task
-from onceforall.recipes.making import make_recipe, recipe_from_dict
+from onceforall.recipes.making import change_recipe, make_recipe, recipe_from_dict
 from onceforall.recipes.shipped import RECIPES
 from onceforall.recipes.values import DataOptions, NetworkOptions, Recipe, TaskOptions
 
@@ -19,6 +19,7 @@ __all__ = [
     "build_phases",
     "build_supernet",
     "build_task",
+    "change_recipe",
     "make_recipe",
     "recipe_from_dict",
 ]

@@ -9,6 +9,7 @@ from onceforall.data import ImageData, load_data
 from onceforall.errors import UserError, check_choice, suggestion
 from onceforall.evaluation.tasks import Task, classification
 from onceforall.recipes.values import Recipe
+from onceforall.search_space import SearchSpace
 from onceforall.supernets.registry import create_supernet
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.phases import Phase
@@ -49,22 +50,29 @@ def build_task(recipe: Recipe, data: ImageData) -> Task:
     )
 
 
-def build_phases(recipe: Recipe, supernet: Supernet, images: int | None = None) -> list[Phase]:
+def build_phases(
+    recipe: Recipe, supernet: Supernet, images: int | None = None, start: tuple[SearchSpace, str] | None = None
+) -> list[Phase]:
     """The schedule of a recipe for `images` training images, with its changes to single phases.
 
     Beside the arguments of the schedule's function it may have `total_macs`: the multiply-adds of all students and
-    teachers to which the epochs are scaled.
+    teachers to which the epochs are scaled. `start` is the space and the path of a trained network that grows.
     """
     arguments = dict(recipe.schedule)
     name, total_macs = arguments.pop("name", None), arguments.pop("total_macs", None)
     check_choice("schedule.name", name, SCHEDULES)
     make = SCHEDULES[name]
-    allowed = [parameter for parameter in inspect.signature(make).parameters if parameter != "space"]
+    own = ("space", "start", "start_teacher")
+    allowed = [parameter for parameter in inspect.signature(make).parameters if parameter not in own]
     for key in arguments:
         if key not in allowed:
             near = suggestion(key, allowed)
             raise UserError(f"schedule {name!r} has no argument {key!r}.{near} Allowed: {', '.join(allowed)}.")
     arguments = {key: value for key, value in arguments.items() if value is not None}
+    if start is not None:
+        if "start" not in inspect.signature(make).parameters:
+            raise UserError(f"schedule {name!r} begins anew; a trained network grows by progressive_expansion.")
+        arguments |= {"start": start[0], "start_teacher": start[1]}
     phases = make(supernet.space, **arguments)
     names = [phase.name for phase in phases]
     for key, changes in recipe.phases.items():

@@ -14,7 +14,7 @@ from onceforall.recipes.shipped import RECIPES
 from onceforall.recipes.values import DataOptions, NetworkOptions, Recipe, TaskOptions
 from onceforall.training.options import RunOptions
 
-__all__ = ["make_recipe", "recipe_from_dict"]
+__all__ = ["change_recipe", "make_recipe", "recipe_from_dict"]
 
 
 def make_recipe(name: str, overrides: Sequence[str] = (), data: str | Path | None = None) -> Recipe:
@@ -28,6 +28,11 @@ def make_recipe(name: str, overrides: Sequence[str] = (), data: str | Path | Non
     if data is not None:
         kind = "auto" if recipe.data.kind == "digits" else recipe.data.kind
         recipe = replace(recipe, data=replace(recipe.data, path=str(data), kind=kind))
+    return _merge(recipe, overrides)
+
+
+def change_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """`recipe` with `key=value` overrides, as `make_recipe` takes them."""
     return _merge(recipe, overrides)
 
 
@@ -51,6 +56,8 @@ def _merge(recipe: Recipe, overrides: Sequence[str], values: Mapping[str, Any] |
     except OmegaConfBaseException as error:
         keys = ", ".join(_keys(recipe))
         reason = str(error).splitlines()[0]
+        if "$VALUE" in reason:  # its message was not filled in
+            reason = f"a value of a wrong type in {' '.join(overrides)}"
         wrong = str(error.full_key or "")
         near = suggestion(wrong, _keys(recipe)) if "not in" in reason else ""
         allowed = f" Allowed: {keys}." if "not in" in reason else ""

@@ -40,10 +40,14 @@ class DataOptions:
     image_size: int | None = None
     channels: int | None = None
     fit: str = "crop"
+    white_border: str = "keep"
     crop_ratio: float | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     validation_fraction: float = 0.15
     test_fraction: float = 0.15
     seed: int = 0
+    split_csv: str | None = None
     group_pattern: str | None = None
     group_csv: str | None = None
     group_column: str | None = None

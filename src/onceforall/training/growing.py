@@ -1,16 +1,17 @@
 """Supernets that grow while they are trained: each phase finds a network that has all it trains."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from onceforall.errors import UserError
 from onceforall.search_space import SearchSpace
-from onceforall.supernets.growth import check_extension
+from onceforall.supernets.growth import check_extension, take_over
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.phases import Phase
 
-__all__ = ["beginning", "final_space", "fitted", "without_weights"]
+__all__ = ["beginning", "final_space", "fitted", "placed_by_growth", "without_weights"]
 
 
 def _holds(space: SearchSpace, part: SearchSpace) -> bool:
@@ -52,3 +53,24 @@ def without_weights(supernet: Supernet, space: SearchSpace) -> Supernet:
     """A network of the same class for `space`, to measure with; its tensors have no values."""
     with torch.device("meta"):
         return type(supernet)(space, **supernet.options)
+
+
+@torch.no_grad()
+def placed_by_growth(values: Mapping[str, Tensor], before: Supernet, after: Supernet) -> dict[str, Tensor]:
+    """Values that go with the parameters of `before`, at the entries to which growth takes these in `after`.
+
+    A value is a number or has the shape of its parameter; a parameter without one, and all that is new, gets zero. The
+    places are those of growth itself: a network that holds the values grows, and so does one that holds zeros.
+    """
+    dtype = next(before.parameters()).dtype
+
+    def grown(held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        small = type(before)(before.space, **before.options).to(dtype)
+        for name, parameter in small.named_parameters():
+            parameter.copy_(held.get(name, torch.zeros(())))
+        large = type(after)(after.space, **after.options).initialise().to(dtype)
+        take_over(large, small)
+        return {name: parameter.detach() for name, parameter in large.named_parameters()}
+
+    new = grown({})  # what growth does not take over
+    return {name: value - new[name] for name, value in grown(values).items()}

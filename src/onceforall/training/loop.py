@@ -166,7 +166,7 @@ class _Run:
     def _begin(self, phase: Phase) -> None:
         """Weights, channel order, teacher and optimiser of a phase; or all of them as they were saved."""
         previous = self.phases[self.index - 1] if self.index else None
-        carried = self.optimizer.state() if self.optimizer and phase.optimizer_state == "carry" else None
+        carried = self.optimizer if phase.optimizer_state == "carry" else None
         if self.state is None:
             self.step, self.best = 0, None
             if previous is not None:
@@ -188,7 +188,7 @@ class _Run:
             self.loss_sum, self.loss_count = self.state["loss_sum"], self.state["loss_count"]
             self.state = None
         elif carried is not None:
-            self.optimizer.load(carried)
+            self.optimizer.carry_on(carried)
 
     def _make_teacher(self, phase: Phase) -> TeacherNetwork | None:
         """The network that gives soft targets in `phase`; none where there is none, or the step has its own."""

@@ -1,6 +1,7 @@
 """The optimiser of a phase: parameter groups, learning rate, clipping and the scaling that fp16 needs."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, final
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from onceforall.layers.elastic import ElasticBatchNorm
 from onceforall.layers.kernels import TransformMatrices
 from onceforall.supernets.supernet import Supernet
+from onceforall.training.adam import Adam
+from onceforall.training.growing import placed_by_growth
 from onceforall.training.phases import Phase
 
 __all__ = ["PhaseOptimizer", "learning_rate_factor"]
@@ -35,7 +38,7 @@ class PhaseOptimizer:
     """
 
     def __init__(self, supernet: Supernet, phase: Phase, scaled: bool) -> None:
-        self.phase = phase
+        self.phase, self.supernet = phase, supernet
         matrices = [p for m in supernet.modules() if isinstance(m, TransformMatrices) for p in m.parameters()]
         for matrix in matrices:
             matrix.requires_grad_(phase.kernel_matrices != "frozen")
@@ -100,10 +103,41 @@ class PhaseOptimizer:
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         self.scaler.load_state_dict(state["scaler"])
 
+    def carry_on(self, previous: "PhaseOptimizer") -> None:
+        """Go on with the state of the previous phase's optimiser, whose network may have been smaller.
+
+        What was there keeps its moments and its number of steps; what is new begins with zero moments and steps.
+        """
+        state = previous.state()
+        if previous.supernet is not self.supernet:
+            state["moments"] = _grown(state["moments"], previous.supernet, self.supernet)
+        self.load(state)
+
+
+def _grown(
+    moments: Mapping[str, Mapping[str, Tensor]], before: Supernet, after: Supernet
+) -> dict[str, dict[str, Tensor]]:
+    """The state of the parameters of `before`, placed in those of `after`; what is all new has none."""
+    kinds = sorted({kind for state in moments.values() for kind in state})
+    placed = {
+        kind: placed_by_growth({name: state[kind] for name, state in moments.items() if kind in state}, before, after)
+        for kind in kinds
+    }
+    out = {}
+    for name, parameter in after.named_parameters():
+        state = {kind: values[name].to(parameter.device) for kind, values in placed.items()}
+        if "step" in state:
+            steps = state["step"].float().cpu()
+            same = bool((steps == steps.flatten()[0]).all())
+            state["step"] = steps.flatten()[0].clone() if same else steps
+        if any(bool(values.any()) for values in state.values()):
+            out[name] = state
+    return out
+
 
 def _build(phase: Phase, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     if phase.optimizer == "sgd":
         nesterov = phase.nesterov and phase.momentum > 0
         return torch.optim.SGD(groups, phase.learning_rate, phase.momentum, nesterov=nesterov)
-    kind = torch.optim.Adam if phase.optimizer == "adam" else torch.optim.AdamW
-    return kind(groups, phase.learning_rate, (phase.momentum, phase.beta2))
+    betas = (phase.momentum, phase.beta2)
+    return Adam(groups, phase.learning_rate, betas, decoupled_weight_decay=phase.optimizer == "adamw")

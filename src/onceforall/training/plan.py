@@ -10,8 +10,8 @@ from typing import final
 import torch
 
 from onceforall.architecture import Architecture, Resolution
-from onceforall.evaluation.exits import combine_exits
 from onceforall.errors import UserError
+from onceforall.evaluation.exits import combine_exits
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.checkpoint import load_network
 from onceforall.training.ledger import BACKWARD_FACTOR, bytes_kept_for_backward
@@ -92,8 +92,8 @@ def scale_to_macs(supernet: Supernet, phases: Sequence[Phase], images: int, tota
     epochs = round(sum(phase.total_epochs for phase in phases) * total_macs / present)
     if epochs < len(phases):
         raise UserError(
-            f"total_macs {total_macs:.3g}: enough for {epochs} epochs, and this schedule has {len(phases)} phases; with "
-            f"its own epochs it needs {present:.3g}."
+            f"total_macs {total_macs:.3g}: enough for {epochs} epochs, and this schedule has {len(phases)} phases; "
+            f"with its own epochs it needs {present:.3g}."
         )
     return scale_epochs(phases, epochs)
 

@@ -140,11 +140,10 @@ class Records:
         """Raise `UserError` unless the run goes on as it began; phases may have been added behind those it had."""
         old = _flat({k: v for k, v in before.items() if k != "environment"})
         new = _flat(dict(now) | {"phases": now["phases"][: len(before["phases"])]})
-        missing = object()
-        differing = [
+        differing = [  # what is absent is none: fields that are newer than the run
             key
             for key in old | new
-            if key not in FREE and not key.startswith(MAKES_PHASES) and old.get(key, missing) != new.get(key, missing)
+            if key not in FREE and not key.startswith(MAKES_PHASES) and old.get(key) != new.get(key)
         ]
         if differing:
             shown = "; ".join(f"{k}: {old.get(k, 'absent')} before, {new.get(k, 'absent')} now" for k in differing[:5])

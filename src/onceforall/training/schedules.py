@@ -189,11 +189,15 @@ GROWING = ("depths", "widths", "expand_ratios", "kernel_sizes", "paths", "height
 """Factors in the order in which expansion opens them (ProX, section 3); it has none for paths and heights."""
 
 
-def _closings(factor: str, choices: tuple) -> list[tuple]:
+def _closings(factor: str, choices: tuple, present: tuple = ()) -> list[tuple]:
     """What a factor offers before its first phase, and after each: one larger choice more.
 
-    Of sets of paths the main path alone comes first, then all of one path, of two, and so on.
+    It begins with those that are `present`. Where none are: of sets of paths the main path alone comes first, then all
+    of one path, of two, and so on.
     """
+    if present:
+        new = [choice for choice in choices if choice not in present]
+        return [tuple(c for c in choices if c in present or c in new[:count]) for count in range(len(new) + 1)]
     if factor != "paths":
         return [choices[:count] for count in range(1, len(choices) + 1)]
     first = next((names for names in choices if names == (MAIN_PATH,)), choices[0])
@@ -216,6 +220,8 @@ def progressive_expansion(
     freeze_inner_kernels: Literal["off", "on_sample", "hard"] = "off",
     teacher_input: Literal["student", "native"] | None = None,
     total_epochs: int | None = None,
+    start: SearchSpace | None = None,
+    start_teacher: str = "none",
 ) -> list[Phase]:
     """Progressive expansion (ProX, ICIP 2022, section 3): the smallest network first, then depth, width, kernel.
 
@@ -239,16 +245,20 @@ def progressive_expansion(
         teacher_input: whether the teacher sees the student's images, or the same views at its own largest resolution.
             By default the latter in mode "increasing", where the newest resolution is one that it never saw.
         total_epochs: scale the epochs so that they sum to this.
+        start: the space of a network that is trained already. The phases open what `space` has more, resolutions too.
+        start_teacher: the path of that network; its largest sub-network teaches in the first phase.
     """
     check_choice("mode", mode, ("mixed", "increasing"))
     check_choice("freeze_earlier_blocks", freeze_earlier_blocks, ("never", "depth", "always"))
+    if start is not None and start.resolutions != space.resolutions:
+        mode = "increasing"
     factors = [name for name in GROWING if getattr(space, name) and (name != "resolutions" or mode == "increasing")]
-    closings = {factor: _closings(factor, getattr(space, factor)) for factor in factors}
+    closings = {name: _closings(name, getattr(space, name), getattr(start, name, ())) for name in factors}
     present: dict[str, Any] = {factor: offers[0] for factor, offers in closings.items()}
     common = {"learning_rate": learning_rate, "batch_size": batch_size, "subnets_per_step": subnets_per_step}
     common |= {"optimizer": "adam", "decay": "constant", "weight_decay": 0.0, "dropout": 0.0, "gradients": "mean"}
     common |= {"task_weight": 0.5, "distillation_weight": 0.5}
-    phases = [Phase("smallest", space.restrict(**present), epochs_per_phase, **common)]
+    phases = [] if start else [Phase("smallest", space.restrict(**present), epochs_per_phase, **common)]
     seen = teacher_input or ("native" if mode == "increasing" else "student")
     teacher = Teacher("previous_phase", batchnorm="calibrated", input=seen)
     for factor, offers in closings.items():
@@ -261,7 +271,7 @@ def progressive_expansion(
                 FACTORS[factor] if len(offers) == 2 else f"{FACTORS[factor]}_{number}",
                 opened,
                 epochs_per_phase,
-                teacher=teacher,
+                teacher=teacher if phases else replace(teacher, source=start_teacher),
                 freeze=Freeze(
                     stem=freeze_stem,
                     earlier_blocks=frozen,
@@ -272,6 +282,8 @@ def progressive_expansion(
                 **common,
             )
             phases.append(phase)
+    if not phases:
+        raise UserError("nothing to grow: the space has no choice more than the network that is trained already.")
     return scale_epochs(phases, total_epochs)
 
 

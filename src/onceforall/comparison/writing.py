@@ -1,0 +1,198 @@
+"""What a comparison leaves in its folder: tables as Markdown, CSV and JSON, three pictures, and one offline page."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from onceforall.comparison.pictures import PICTURES, page_figures, write_pictures
+from onceforall.errors import UserError
+from onceforall.evaluation.results import format_count
+from onceforall.files import write_json, write_text
+from onceforall.report.page import Section, Table, render_page
+from onceforall.report.wording import MISSING, SHARES, show_duration, show_number, show_range, words
+from onceforall.studies.tables import csv_text, markdown_table
+from onceforall.training.ledger import PARTS
+
+__all__ = ["short_table", "write_comparison"]
+
+CSV, JSON, MARKDOWN, PAGE = "comparison.csv", "comparison.json", "comparison.md", "comparison.html"
+READING = {
+    "paired": "Intervals hold 95 % and are for other test images of the same kind: images are drawn with replacement, "
+    "for a difference the same ones for both runs (paired bootstrap).",
+    "unpaired": "Intervals hold 95 %. The runs have different test images, so those of differences are not paired.",
+    "networks": "Intervals hold 95 % and are those of a mean over networks, for images have no scores here.",
+}
+VERDICTS = (
+    "A run is better or worse than the first where the interval of the difference lies above or below zero, and "
+    "undecided where it holds zero; no correction is made for the number of buckets and runs. Each run is one "
+    "training: nothing here says how much another seed would change."
+)
+
+Contents = Mapping[str, Any]
+Rows = Sequence[Mapping[str, Any]]
+
+
+def write_comparison(contents: Contents, out: str | Path) -> tuple[list[Path], list[str]]:
+    """Write what `compare_runs` found; returns the files, and a line for each that could not be made."""
+    folder, missing = Path(out), []
+    write_json(folder / JSON, contents)
+    write_text(folder / CSV, csv_text(_csv_rows(contents)))
+    paths = [folder / JSON, folder / CSV, folder / MARKDOWN]
+    try:
+        paths += write_pictures(contents, folder)
+    except UserError as error:
+        missing.append(str(error))
+    sections = _sections(contents)
+    write_text(folder / MARKDOWN, _markdown(contents, sections, pictures=not missing))
+    try:
+        write_text(folder / PAGE, render_page(_title(contents), contents["equal"].capitalize(), [], sections))
+        paths.append(folder / PAGE)
+    except UserError as error:
+        missing.append(f"no page: {error}")
+    return paths, missing
+
+
+def short_table(contents: Contents) -> tuple[list[str], list[list[str]]]:
+    """Head and rows for the terminal: a run on a line."""
+    table = _overall_table(contents)
+    cost = {run["name"]: run for run in contents["runs"]}
+    rows = []
+    for row in table.rows:
+        run = cost[str(row[0])]
+        own = [show_duration(run["seconds"]["total"]), format_count(run["macs"]), str(run["epochs"])]
+        rows.append([str(row[0]), *own, *(cell if isinstance(cell, str) else str(cell[0]) for cell in row[1:])])
+    return ["run", "time", "macs", "epochs", *table.head[1:]], rows
+
+
+def _title(contents: Contents) -> str:
+    return "Comparison of " + ", ".join(run["name"] for run in contents["runs"])
+
+
+def _sections(contents: Contents) -> list[Section]:
+    figures = page_figures(contents)
+    kinds = {row.get("interval") for row in contents["overall"][1:]}
+    reading = " ".join([*(text for kind, text in READING.items() if kind in kinds), VERDICTS])
+    images = " or ".join(str(count) for count in sorted(set(contents["images"])))
+    measured = (
+        f"{len(contents['networks'])} random sub-networks, the same for every run, on {images} {contents['split']} "
+        f"images, each with its batch normalisation re-estimated on training images; cost is "
+        f"{words(contents['cost'])} of the first run's networks. {reading}"
+    )
+    ends = [
+        _rows_table(f"The {name} sub-network that all share", rows, contents["metric"])
+        for name, rows in contents["ends"].items()
+    ]
+    curves = (
+        "Validation of the smallest and the largest sub-network of each phase while training; dotted lines: a phase "
+        "begins. With a teacher the training loss includes the distance to it, so levels of losses compare only within "
+        "a run. Multiply-adds within a phase are spread evenly over its steps."
+    )
+    scores = [_overall_table(contents), _bucket_table(contents), *ends]
+    training = "Seconds of waiting, whatever for; multiply-adds of students and teachers, forward and backward."
+    return [
+        Section("Differences between the runs", notices=list(contents["warnings"]), text=_equal(contents)),
+        Section("Training", training, figures=figures["training"], tables=[_training_table(contents)]),
+        Section("Scores", measured, figures=figures["scores"], tables=scores),
+        Section("Convergence", curves, figures=figures["convergence"]),
+    ]
+
+
+def _equal(contents: Contents) -> str:
+    return f"The comparison is {contents['equal']} Ratios and differences are to {contents['runs'][0]['name']}."
+
+
+def _training_table(contents: Contents) -> Table:
+    head = ["run", "schedule", "network", "phase", "epochs", "steps", "multiply-adds", "time", *PARTS]
+    head += ["multiply-adds, ratio", "time, ratio", "calibration images"]
+    rows = []
+    for run in contents["runs"]:
+        phase = run["phase"] if run["finished"] else f"{run['phase']} (unfinished)"
+        row: list[Any] = [run["name"], str(run["schedule"]), run["network"], phase]
+        row += [(str(run[name]), run[name]) for name in ("epochs", "steps")]
+        row += [(format_count(run["macs"]), run["macs"])]
+        row += [(show_duration(run["seconds"][part]), run["seconds"][part]) for part in ("total", *PARTS)]
+        for name in ("macs", "seconds"):
+            ratio = run["ratio"][name]
+            row.append((MISSING if ratio is None else f"{ratio:.2f}", "" if ratio is None else ratio))
+        rows.append([*row, (str(run["calibration_images"]), run["calibration_images"])])
+    return Table(head, rows, "What training cost")
+
+
+def _overall_table(contents: Contents) -> Table:
+    return _rows_table("All measured sub-networks", contents["overall"], contents["metric"])
+
+
+def _rows_table(caption: str, rows: Rows, metric: str) -> Table:
+    unit = ", points" if metric in SHARES else ""
+    head = [
+        "run",
+        words(metric),
+        "95 % interval",
+        "log loss",
+        f"difference{unit}",
+        "95 % interval",
+        "log loss, difference",
+    ]
+    return Table([*head, "verdict"], [_cells(row, metric) for row in rows], caption)
+
+
+def _cells(row: Mapping[str, Any], metric: str) -> list[Any]:
+    interval = MISSING if row["low"] is None else show_range(metric, row["low"], row["high"])
+    cells: list[Any] = [row["run"], (show_number(metric, row["score"]), row["score"]), interval]
+    cells.append((_number(row["log_loss"]), row["log_loss"]))
+    if "verdict" not in row:
+        return [*cells, (MISSING, ""), MISSING, (MISSING, ""), MISSING]
+    factor = 100 if metric in SHARES else 1
+    ends = [row["difference_low"], row["difference_high"]]
+    shown = MISSING if None in ends else " to ".join(f"{factor * end:+.2f}" for end in ends)
+    cells += [(f"{factor * row['difference']:+.2f}", row["difference"]), shown]
+    loss = row["log_loss_difference"]
+    return [*cells, (MISSING if loss is None else f"{loss:+.4f}", loss), row["verdict"]]
+
+
+def _number(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.4f}"
+
+
+def _bucket_table(contents: Contents) -> Table:
+    metric, latency = contents["metric"], contents["cost"] == "latency_ms"
+    head = _rows_table("", contents["overall"], metric).head
+    rows = []
+    for bucket in contents["buckets"]:
+        ends = [f"{bucket[end]:.3g}" if latency else format_count(round(bucket[end])) for end in ("low", "high")]
+        shown = f"{ends[0]} to {ends[1]}{' ms' if latency else ''}"
+        for row in bucket["rows"]:
+            rows.append([shown, (str(bucket["networks"]), bucket["networks"]), *_cells(row, metric)])
+    return Table([words(contents["cost"]), "networks", *head], rows, "By cost")
+
+
+def _csv_rows(contents: Contents) -> list[dict[str, Any]]:
+    """A row for each run and group: all networks, each bucket, the smallest and the largest."""
+    groups: list[tuple[str, Any, Any, Rows]] = [("all", None, None, contents["overall"])]
+    for number, bucket in enumerate(contents["buckets"], start=1):
+        groups.append((f"bucket {number}", bucket["low"], bucket["high"], bucket["rows"]))
+    groups += [(name, None, None, rows) for name, rows in contents["ends"].items()]
+    columns = ["run", "networks", "score", "low", "high", "log_loss", "macs", "difference", "difference_low"]
+    columns += ["difference_high", "log_loss_difference", "interval", "verdict"]
+    cost = {run["name"]: run for run in contents["runs"]}
+    out = []
+    for name, low, high, rows in groups:
+        for row in rows:
+            run = cost[row["run"]]
+            line = {"group": name, "cost": contents["cost"], "cost_low": low, "cost_high": high}
+            line |= {"metric": contents["metric"], **{column: row.get(column) for column in columns}}
+            line |= {f"train_{name}": run[name] for name in ("epochs", "steps", "samples")}
+            line |= {"train_macs": run["macs"], **{f"train_seconds_{k}": v for k, v in run["seconds"].items()}}
+            out.append({key: "" if value is None else value for key, value in line.items()})
+    return out
+
+
+def _markdown(contents: Contents, sections: Sequence[Section], pictures: bool) -> str:
+    parts = [f"# {_title(contents)}", ""]
+    shown = dict(zip(("Training", "Scores", "Convergence"), PICTURES, strict=True)) if pictures else {}
+    for section in sections:
+        parts += [f"## {section.title}", "", *([section.text, ""] if section.text else [])]
+        parts += [*(f"- {notice}" for notice in section.notices), *([""] if section.notices else [])]
+        parts += [f"![{section.title}]({shown[section.title]})", ""] if section.title in shown else []
+        parts += [markdown_table(table) for table in section.tables]
+    return "\n".join(parts)
