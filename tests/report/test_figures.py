@@ -4,7 +4,7 @@ import re
 import numpy as np
 
 from onceforall.report import write_report
-from onceforall.report.figures import COUNTED_CLASSES, confusion_figure
+from onceforall.report.figures import BLUE, COUNTED_CLASSES, GREY, RED, confusion_figure, validation_figure
 from report_runs import PHASES, SPACE, Page
 
 
@@ -52,3 +52,13 @@ def test_confusion_matrix_shows_counts_while_they_fit():
     (heat,) = confusion_figure("largest", [[0, 0], [1, 3]], ["cat", "dog"])["data"]
     assert heat["z"] == [[0, 0], [0.25, 0.75]], "a class without images has no shares"
     assert heat["customdata"][1][0] == "dog taken for cat"
+
+
+def test_curves_of_one_kind_share_colour_and_entry_in_the_legend():
+    kinds = ("largest_48", "largest_64", "smallest", "largest", "extreme_2", "extreme_11", "random_1")
+    lines = [{"step": step, "validation": {kind: {"accuracy": 0.5} for kind in kinds}} for step in (1, 2)]
+    curves = validation_figure(lines, "accuracy", {"full": 0})["data"]
+    entries = [(curve["name"], curve["line"]["color"]) for curve in curves if curve["showlegend"]]
+    assert sorted(entries) == sorted(
+        [("largest", BLUE), ("smallest", RED), ("extreme", GREY), ("random", GREY)]
+    ) and len(curves) == len(kinds)

@@ -1,5 +1,6 @@
 """The figures of the page, as values that plotly.js draws: data, layout and a caption."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,16 +32,16 @@ def _curve(name: str, x: Sequence[Any], y: Sequence[Any], colour: str, **more: A
 
 
 def _validation_curves(lines: Sequence[Mapping[str, Any]], metric: str) -> list[dict[str, Any]]:
-    """One line for each kind of sub-network; the random ones share their entry in the legend."""
+    """One line for each sub-network; those whose names differ in their number share colour and entry in the legend."""
     kinds = dict.fromkeys(kind for line in lines for kind in line["validation"])
     out = []
-    for kind in sorted(kinds, key=lambda kind: (not kind.startswith("random"), kind)):
+    for kind in sorted(kinds, key=lambda kind: (not kind.startswith(("random", "extreme")), kind)):
         points = [(line["step"], line["validation"][kind].get(metric)) for line in lines if kind in line["validation"]]
-        colour = {"largest": BLUE, "smallest": RED}.get(kind, GREY)
-        group = "random" if kind.startswith("random") else escaped(kind, 24)
+        group = escaped(re.sub(r"_\d+$", "", kind), 24)
+        colour = {"largest": BLUE, "smallest": RED}.get(group, GREY)
         shown = group not in {curve["legendgroup"] for curve in out}
         x, y = zip(*points, strict=True)
-        rank = {"largest": 1, "smallest": 2}.get(kind, 3)
+        rank = {"largest": 1, "smallest": 2}.get(group, 3)
         out.append(_curve(group, x, y, colour, legendgroup=group, showlegend=shown, legendrank=rank))
     return out
 

@@ -103,9 +103,9 @@ def curves_section(lines: Sequence[Mapping[str, Any]]) -> Section:
         validation_figure(validated, name, starts) for name in dict.fromkeys([*names[:1], "log_loss"]) if name in names
     ]
     text = (
-        "Validated are the smallest and the largest sub-network of each phase and a few random ones, always the same, "
-        "each with its batch normalisation re-estimated on training images. With a teacher, the training loss includes "
-        "the distance to it. Dotted lines: a phase begins."
+        "Validated are the smallest and the largest sub-network of each phase and a few others, random or extreme, "
+        "always the same, each with its batch normalisation re-estimated on training images. With a teacher, the "
+        "training loss includes the distance to it. Dotted lines: a phase begins."
     )
     return Section("Curves", text, [] if validated else ["No validation was done yet."], figures=figures)
 
