@@ -87,7 +87,9 @@ def images_prox_mr() -> Recipe:
     """ProX's MobileNet at width 0.5 on a folder of images by progressive expansion with mixed resolutions.
 
     Paper: ProX (ICIP 2022), ProX-MR, its schedule scaled to 64 epochs. Command: `onceforall train images-prox-mr --data
-    photos --out runs/photos`. Time and hardware: not yet measured. Metric: accuracy on held-out images.
+    photos --out runs/photos`. Time and hardware: with width 0.25 and 28 epochs, 6 minutes for 2,100 grey images of 64
+    pixels on one thread of an AMD EPYC (progressive shrinking of the same network: 11); longer as it is. Metric:
+    accuracy on 450 held-out images, mean of 30 sub-networks of that run: 0.985 (shrinking: 0.982).
     """
     return replace(
         images_ps(),
@@ -102,7 +104,9 @@ def images_prox_ir() -> Recipe:
     """ProX's MobileNet at width 0.5 on a folder of images by progressive expansion with increasing resolution.
 
     Paper: ProX (ICIP 2022), ProX-IR, its schedule scaled to 64 epochs. Command: `onceforall train images-prox-ir --data
-    photos --out runs/photos`. Time and hardware: not yet measured. Metric: accuracy on held-out images.
+    photos --out runs/photos`. Time and hardware: with width 0.25 and 28 epochs, 4 minutes for 2,100 grey images of 64
+    pixels on one thread of an AMD EPYC; longer as it is. Metric: accuracy on 450 held-out images, mean of 30
+    sub-networks of that run: 0.978.
     """
     schedule = {"name": "progressive_expansion", "mode": "increasing", "total_epochs": 64}
     return replace(images_prox_mr(), name="images-prox-ir", schedule=schedule)
