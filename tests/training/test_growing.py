@@ -120,6 +120,22 @@ def test_a_run_begins_with_what_its_first_phase_needs():
     assert beginning(whole, progressive_shrinking(LARGE), seed=3) is whole
 
 
+def test_a_choice_between_those_that_are_there_is_grown_too():
+    """The extremes of the larger space are in the smaller one, and the middle is not."""
+    ends = SearchSpace.build(2, resolutions=(16, 24), kernel_sizes=(3, 7), expand_ratios=(3, 6), depths=(1, 3))
+    supernet = OFAMobileNetV3(ends, num_classes=3, in_channels=1, width_mult=0.25).initialise(3)
+    for factor, choices in (
+        ("resolutions", (16, 20, 24)),
+        ("kernel_sizes", (3, 5, 7)),
+        ("expand_ratios", (3, 4, 6)),
+        ("depths", (1, 2, 3)),
+    ):
+        phase = one_phase(ends.extend(**{factor: choices}))
+        assert final_space(ends, [phase]) == phase.space
+        assert fitted(supernet, phase, seed=0).space == phase.space
+    assert fitted(supernet, one_phase(ends.restrict(depths=(1,), kernel_sizes=(7,))), seed=0) is supernet
+
+
 def test_what_is_large_enough_stays_itself():
     supernet = small()
     assert fitted(supernet, phases()[0], seed=0) is supernet

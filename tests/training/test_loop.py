@@ -246,6 +246,33 @@ def test_which_exits_and_paths_each_phase_moves(tmp_path):
     assert [exits(moved) for moved in dict(trained(train_all_exits=True)).values()][:4] == [{1, 2, 3, 4, 5}] * 4
 
 
+@pytest.mark.parametrize(("guard", "expected"), [(True, [0, 0, 2]), (False, [0, 1, 2])])
+def test_a_guarded_teacher_is_the_newest_that_is_no_worse(tmp_path, monkeypatch, guard, expected):
+    """Scores of the largest after each phase: the second phase spoils it, the third mends it."""
+    scores, taught = {0: 0.5, 1: 0.4, 2: 0.6}, []
+    own = loop._Run._largest_of
+
+    def largest_of(self, index):
+        network = own(self, index)
+        network.number = index
+        return network
+
+    def score(self, supernet, architecture, phase, images=None):
+        return {"accuracy": scores[supernet.number]} if hasattr(supernet, "number") else {"accuracy": 0.0}
+
+    def teacher(network, *arguments):
+        taught.append(network.number)
+        return TeacherNetwork(network, *arguments)
+
+    monkeypatch.setattr(loop._Run, "_largest_of", largest_of)
+    monkeypatch.setattr(Validator, "score", score)
+    monkeypatch.setattr(loop, "TeacherNetwork", teacher)
+    later = Teacher("previous_phase", guard=guard)
+    phases = [one_phase(SPACE, name=f"number_{i}", teacher=later if i else Teacher()) for i in range(4)]
+    run(tmp_path / "run", phases, data=striped(40), **QUICK)
+    assert taught == expected
+
+
 # -- what a phase starts from and leaves -------------------------------------------------------------------------------
 
 

@@ -40,7 +40,7 @@ def ofa_mbv3(
         raise UserError(f"dense {dense!r}: must be true or false.")
     if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
         raise UserError(f"dropout {dropout!r}: must be a number of at least 0 and below 1.")
-    _check_common(num_classes, in_channels, width_mult, kernel_rule, resolutions, least=16)
+    _check_common(num_classes, in_channels, width_mult, kernel_rule, resolutions)
     space = SearchSpace.build(
         len(STAGES),
         resolutions=resolutions,
@@ -66,7 +66,7 @@ def prox_mobilenet(
     layout: str = "sound",
 ) -> ProXMobileNet:
     """ProX's MobileNet (ICIP 2022): kernel 3-7, expansion 3-6, depth 1-3 in five stages of 32 to 512 channels."""
-    _check_common(num_classes, in_channels, width_mult, kernel_rule, resolutions, least=16)
+    _check_common(num_classes, in_channels, width_mult, kernel_rule, resolutions)
     stem = BlockChoices(ordered("kernel_sizes", kernel_sizes), ordered("expand_ratios", expand_ratios))
     space = SearchSpace.build(
         len(WIDTHS),
@@ -85,18 +85,17 @@ def _check_common(
     width_mult: float,
     kernel_rule: str,
     resolutions: Sequence[Resolution],
-    least: int,
 ) -> None:
-    """Raise `UserError` for what no network can have; `least` is the smallest side of an image."""
+    """Raise `UserError` for what no network of five halvings can have."""
     check_choice("kernel_rule", kernel_rule, KERNEL_RULES)
     as_number("width_mult", width_mult, 100)
     for name, count in (("num_classes", num_classes), ("in_channels", in_channels)):
         if not is_whole(count) or count < 1:
             raise UserError(f"{name} {count!r}: must be a whole number of at least 1.")
-    small = [r for r in ordered("resolutions", resolutions) if min((r,) if isinstance(r, int) else r) < least]
+    small = [r for r in ordered("resolutions", resolutions) if min((r,) if isinstance(r, int) else r) < 16]
     if small:
         raise UserError(
-            f"resolution {small[0]}: too small for this network, which halves the image 5 times; use {least} or more."
+            f"resolution {small[0]}: too small for this network, which halves the image 5 times; use 16 or more."
         )
 
 

@@ -15,7 +15,12 @@ __all__ = ["beginning", "final_space", "fitted", "placed_by_growth", "without_we
 
 
 def _holds(space: SearchSpace, part: SearchSpace) -> bool:
-    return all(extreme in space for extreme in (part.largest(), part.smallest()))
+    """Whether every architecture of `part` is one of `space`; its extremes may be, and a choice between them not."""
+    try:
+        check_extension(part, space)
+    except UserError:
+        return False
+    return True
 
 
 def final_space(space: SearchSpace, phases: Sequence[Phase]) -> SearchSpace:
