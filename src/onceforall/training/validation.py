@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import product
 from typing import final
 
 import torch
@@ -56,19 +55,15 @@ def _extremes(space: SearchSpace) -> list[Architecture]:
     differ, all of them count (OFAv2's published validation).
     """
     counts = [len(names) for names in space.paths]
-    factors = {
-        "resolution": space.resolutions[:: max(1, len(space.resolutions) - 1)],
-        "kernel_size": space.kernel_sizes[:: max(1, len(space.kernel_sizes) - 1)],
-        "expand_ratio": space.expand_ratios[:: max(1, len(space.expand_ratios) - 1)],
-        "depth": space.depths[:: max(1, len(space.depths) - 1)],
-        "height": space.heights[:: max(1, len(space.heights) - 1)],
-        "paths": [names for names in space.paths if len(names) in (min(counts), max(counts))],
-    }
-    if all(len(choices) < 2 for name, choices in factors.items() if name not in ("resolution", "kernel_size")):
-        factors["kernel_size"] = space.kernel_sizes
-    named = {name: choices for name, choices in factors.items() if choices}
-    members = (space.uniform(**dict(zip(named, values, strict=True))) for values in product(*named.values()))
-    return list(dict.fromkeys(members))
+    ends: dict[str, tuple] = {"paths": tuple(p for p in space.paths if len(p) in (min(counts), max(counts)))}
+    for factor in ("resolutions", "kernel_sizes", "expand_ratios", "depths", "heights", "widths"):
+        if choices := getattr(space, factor):
+            ends[factor] = tuple(dict.fromkeys((choices[0], choices[-1])))
+    if space.kernel_sizes and all(
+        len(c) < 2 for factor, c in ends.items() if factor not in ("resolutions", "kernel_sizes")
+    ):
+        ends["kernel_sizes"] = space.kernel_sizes
+    return [member for member, _ in space.restrict(**ends).grid()]
 
 
 @final
