@@ -13,6 +13,7 @@ SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py"))
 QUICK = (
     "common.py",
     "data_loading.py",
+    "freezing.py",
     "grid_evaluation.py",
     "growth_optimizer.py",
     "search_space.py",

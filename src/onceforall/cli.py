@@ -130,31 +130,36 @@ def plan(recipe: str, data: Path | None, overrides: tuple[str, ...], as_json: bo
     from onceforall.evaluation.results import format_count
     from onceforall.recipes import build_data, build_phases, build_supernet, make_recipe
     from onceforall.training.distributed import pick_device
+    from onceforall.training.growing import beginning
     from onceforall.training.plan import plan_schedule
 
     made = make_recipe(recipe, overrides, data)
     images = build_data(made, reading_progress())
     supernet = build_supernet(made, images)
     phases = build_phases(made, supernet, images.count("train"))
-    plans = plan_schedule(supernet, phases, images.count("train"), pick_device(made.run.device))
+    first, device = beginning(supernet, phases, made.run.seed), pick_device(made.run.device)
+    plans = plan_schedule(first, phases, images.count("train"), device, NetworkProgress("speed of phases"))
     if as_json:
-        click.echo(json.dumps([asdict(p) for p in plans], indent=2))
+        rest = [{"seconds": p.seconds, "micro_batches": p.micro_batches} for p in plans]
+        click.echo(json.dumps([asdict(p.cost) | more for p, more in zip(plans, rest, strict=True)], indent=2))
         return
     rows = []
-    for phase, cost in zip(phases, plans, strict=True):
+    for phase, planned in zip(phases, plans, strict=True):
+        cost = planned.cost
         row = [phase.name, f"{phase.epochs}+{phase.warmup_epochs}", f"{phase.learning_rate:g}", str(cost.steps)]
         row += [str(phase.batch_size), str(phase.subnets_per_step), phase.teacher.source]
-        row += [format_count(cost.student_macs), format_count(cost.teacher_macs), f"{cost.seconds / 60:.1f}"]
-        rows.append([*row, f"{cost.activation_bytes / 2**20:.0f}"])
-    header = ["phase", "epochs", "rate", "steps", "batch", "subnets", "teacher", "macs", "teacher macs", "min", "MiB"]
-    print_table(header, rows)
+        row += [format_count(cost.student_macs), format_count(cost.teacher_macs), f"{planned.seconds / 60:.1f}"]
+        sizes = (cost.parameter_bytes, cost.optimizer_bytes, cost.activation_bytes)
+        rows.append([*row, *(f"{size / 2**20:.1f}" for size in sizes)])
+    header = ["phase", "epochs", "rate", "steps", "batch", "subnets", "teacher", "macs", "teacher macs", "min"]
+    print_table([*header, "weights MiB", "optimizer", "kept"], rows)
     total = sum(p.seconds for p in plans) / 60
     parts = max(p.micro_batches for p in plans)
     click.echo(
-        f"{images.count('train')} training images, {supernet.space.size():.3g} architectures; "
+        f"{images.count('train')} training images, {phases[-1].space.size():.3g} architectures; "
         f"about {total:.0f} min for students and teacher at this machine's present speed; validation comes on top."
     )
-    click.echo(f"MiB: kept for the backward pass of the largest sub-network. Proposed: --set run.micro_batches={parts}")
+    click.echo(f"kept: of a whole batch, for the backward pass. Proposed: --set run.micro_batches={parts}")
 
 
 @main.command()

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from onceforall.architecture import Architecture, Resolution
-from onceforall.data import ImageData
+from onceforall.data import DataSet, ImageData
 from onceforall.errors import UserError, check_choice
 from onceforall.evaluation.environment import environment
-from onceforall.evaluation.evaluate import Evaluation, calibrated_subnet
+from onceforall.evaluation.evaluate import Evaluation, calibrated_subnet, spatial_dims
 from onceforall.evaluation.grid import Member, draw_members, exit_members, grid_members, grid_row, summarise
 from onceforall.evaluation.latency import measure_latency
 from onceforall.evaluation.result_cache import ResultCache, pack_scores
@@ -105,7 +105,7 @@ class Run:
 
     folder: Path
     recipe: Recipe
-    data: ImageData
+    data: DataSet
     task: Task
     supernet: Supernet
     phase: str
@@ -232,7 +232,7 @@ def evaluate_run(
         [found[architecture, split] for architecture in architectures.values()],
         list(architectures),
         split=split,
-        labels=run.data.labels(split),
+        labels=run.data.labels(split) if isinstance(run.data, ImageData) else None,
         files=run.data.files(split),
         classes=run.data.classes,
         facts=facts,
@@ -334,7 +334,7 @@ def measure(
 def _latency_ms(supernet: Supernet, architecture: Architecture) -> float:
     """Median milliseconds of one image on one processor thread."""
     side = architecture.resolution
-    axes = (side, side) if isinstance(side, int) else side
+    axes = (side,) * spatial_dims(supernet) if isinstance(side, int) else side
     net = supernet.subnet(architecture).to("cpu", torch.float32).eval()
     shape = (supernet.options["in_channels"], *axes)
     return measure_latency(net, shape, warmup_seconds=0.1, max_seconds=0.5).median_ms

@@ -1,4 +1,4 @@
-"""Two short runs on the same pictures, by progressive shrinking and by the sandwich rule, and their comparison."""
+"""Short runs on the same pictures, by progressive shrinking, by the sandwich rule and of one network alone."""
 
 import os
 from pathlib import Path
@@ -25,15 +25,21 @@ def train(recipe: str, photos: Path, out: Path, *more: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def two_runs(tmp_path_factory) -> list[Path]:
-    """Folders `ps` and `sandwich`."""
-    root = tmp_path_factory.mktemp("comparison")
-    photos, rng = root / "photos", np.random.default_rng(0)
+def photos(tmp_path_factory) -> Path:
+    """Dark and light pictures."""
+    folder, rng = tmp_path_factory.mktemp("comparison") / "photos", np.random.default_rng(0)
     for label, name in enumerate(("dark", "light")):
-        (photos / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True)
         for i in range(40):
             pixels = (rng.integers(0, 200, (20, 20)) + 55 * label).astype(np.uint8)
-            Image.fromarray(pixels).save(photos / name / f"{i}.png")
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def two_runs(photos) -> list[Path]:
+    """Folders `ps` and `sandwich`."""
+    root = photos.parent
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, "ONCEFORALL_CACHE", str(root / "cache"))
         one = train("images-ps", photos, root / "ps")
@@ -41,6 +47,27 @@ def two_runs(tmp_path_factory) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
+def single_run(photos) -> Path:
+    """The largest network by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "ONCEFORALL_CACHE", str(photos.parent / "cache"))
+        one = (
+            "network.resolutions=[24]",
+            "network.depths=[2]",
+            "network.kernel_sizes=[5]",
+            "network.expand_ratios=[4]",
+        )
+        return train("images-ps", photos, photos.parent / "alone", *one)
+
+
+@pytest.fixture(scope="session")
 def contents(two_runs, tmp_path_factory) -> dict:
     """What the comparison of the two finds."""
     return compare_runs(two_runs, tmp_path_factory.mktemp("out"), networks=6, buckets=2, by="macs")
+
+
+@pytest.fixture(scope="session")
+def with_single(two_runs, single_run, tmp_path_factory) -> dict:
+    """What the comparison of the two and the network alone finds, which was given first."""
+    folders = [single_run, *two_runs]
+    return compare_runs(folders, tmp_path_factory.mktemp("out"), networks=4, buckets=2, by="macs")

@@ -1,6 +1,7 @@
 """The command: what it prints and writes, and its one-line refusals."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -51,10 +52,13 @@ def test_wrong_words_are_refused(two_runs, tmp_path, words, message):
 
 
 def test_wrong_runs_are_refused(two_runs, tmp_path):
+    begun = tmp_path / "begun"
+    shutil.copytree(two_runs[0], begun, ignore=shutil.ignore_patterns("checkpoints"))
     for words, message in (
         ([two_runs[0]], "1 run: give at least two"),
         ([two_runs[0], two_runs[0]], "is given twice"),
         ([two_runs[0], tmp_path], "holds no run"),
+        ([two_runs[0], begun], "has no trained weights yet"),
     ):
         done = invoke(*words)
         assert done.exit_code == 2 and message in done.stderr and done.stderr.count("\n") == 1
@@ -74,3 +78,14 @@ def test_help_needs_no_torch():
     code += "from onceforall.comparison.command import compare; print(compare.name)"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.stdout.strip() == "compare", done.stderr
+
+
+def test_an_unfinished_run_is_measured_and_said_to_be_unfinished(two_runs, tmp_path):
+    begun = tmp_path / "begun"
+    last = ["*expand*", "resume*", "cache"]
+    shutil.copytree(two_runs[0], begun, ignore=shutil.ignore_patterns(*last))
+    ledger = json.loads((begun / "ledger.json").read_text())
+    (begun / "ledger.json").write_text(json.dumps([e for e in ledger if not e["phase"].startswith("expand")]))
+    done = invoke(two_runs[1], begun, "--macs", "-n", 2, "--buckets", 1, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "warning: begun is unfinished: measured after its phase 'depth'" in done.stdout

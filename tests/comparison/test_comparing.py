@@ -86,6 +86,58 @@ def test_an_interrupted_one_goes_on(two_runs, tmp_path):
     assert first[0] >= 2
 
 
+def test_images_are_scored_one_by_one(two_runs, contents):
+    for row in contents["overall"]:
+        answers = contents["answers"][row["run"]]
+        assert len(answers) == contents["images"][0] and np.mean(answers) == pytest.approx(row["score"])
+        whole = 6 * np.array(answers)  # of six networks so many answer an image rightly
+        np.testing.assert_allclose(whole, whole.round(), atol=1e-9)
+    run = open_run(two_runs[0])
+    architectures = [Architecture.from_dict(network["architecture"]) for network in contents["networks"]]
+    found = evaluate(run.supernet, architectures, run.task, run.data, calibration_images=16, seed=0)
+    expected = np.mean([result.correct for result in found], axis=0)
+    np.testing.assert_allclose(contents["answers"]["ps"], expected)
+
+
+def test_a_run_of_one_network_is_a_row_of_its_own(two_runs, single_run, with_single):
+    assert [run["name"] for run in with_single["runs"]] == ["ps", "sandwich", "alone"]
+    assert [row["run"] for row in with_single["overall"]] == ["ps", "sandwich"]
+    assert len(with_single["networks"]) == 4 and set(with_single["networks"][0]["runs"]) == {"ps", "sandwich"}
+    assert with_single["runs"][2]["ratio"]["macs"] < 1.5 and with_single["runs"][0]["ratio"]["macs"] == 1
+    [single] = with_single["singles"]
+    largest = open_run(two_runs[0]).supernet.space.largest()
+    assert Architecture.from_dict(single["architecture"]) == largest
+    run = open_run(single_run)
+    assert run.supernet.space.size() == 1
+    [expected] = evaluate(run.supernet, [largest], run.task, run.data, calibration_images=16, seed=0)
+    own, *others = single["rows"]
+    assert (own["run"], own["score"]) == ("alone", pytest.approx(expected.metrics["accuracy"]))
+    assert len(with_single["answers"]["alone"]) == with_single["images"][0]
+    ends = {row["run"]: row["score"] for row in with_single["ends"]["largest"]}  # the same network
+    assert {row["run"]: row["score"] for row in others} == ends
+    assert [row["difference"] for row in others] == pytest.approx([ends[name] - own["score"] for name in ends])
+    assert {row["macs"] for row in single["rows"]} == {cost(run.supernet, largest).macs} == {single["cost"]}
+    assert not any("search space" in line for line in with_single["warnings"])
+    assert "alone" not in with_single["equal"]
+
+
+def test_a_single_network_beside_one_run(two_runs, single_run, tmp_path):
+    found = compare_runs([two_runs[1], single_run], tmp_path, networks=2, buckets=1, by="macs", names=["b", "a"])
+    assert [row["run"] for row in found["overall"]] == ["b"]
+    assert [row["run"] for row in found["singles"][0]["rows"]] == ["a", "b"]
+
+
+def test_at_equal_time(contents):
+    totals = {run["name"]: run["seconds"]["total"] for run in contents["runs"]}
+    equal = contents["equal_time"]
+    assert equal["seconds"] == min(totals.values()) == totals[equal["run"]]
+    last = contents["curves"][equal["run"]]["points"][-1]
+    assert equal["reached"][equal["run"]] == last
+    for name, point in equal["reached"].items():
+        later = [p["seconds"] for p in contents["curves"][name]["points"] if p["step"] > point["step"]]
+        assert point["seconds"] <= equal["seconds"] * (1 + 1e-9) and all(s > equal["seconds"] for s in later)
+
+
 def test_latency_makes_the_buckets_unless_it_is_noisy(two_runs, tmp_path, monkeypatch):
     spread = [0.01]
 

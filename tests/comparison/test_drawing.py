@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from onceforall.comparison import drawing
-from onceforall.comparison.drawing import Stopwatch, draw_buckets, shared_space
+from onceforall.comparison.drawing import Stopwatch, draw_buckets, draw_networks, shared_space
 from onceforall.errors import UserError
 from onceforall.evaluation.latency import Latency
 from onceforall.search_space import SearchSpace
@@ -140,3 +140,11 @@ def test_latencies_are_kept_and_noisy_ones_measured_again(tmp_path, monkeypatch)
 def test_a_real_latency_is_positive(tmp_path):
     supernet = two_stages()
     assert Stopwatch(tmp_path / "latency.jsonl", supernet)(supernet.space.smallest()) > 0
+
+
+def test_networks_are_those_of_the_buckets():
+    drawn = draw_networks(space(), 10, 3)
+    assert len(set(drawn)) == 10 and drawn == draw_networks(space(), 10, 3) != draw_networks(space(), 10, 4)
+    members = [member for bucket in draw_buckets(space(), small_cost, networks=10, seed=3) for member in bucket.members]
+    assert set(members) == set(drawn)
+    assert draw_networks(SearchSpace.only(space().largest()), 10, 0) == [space().largest()]

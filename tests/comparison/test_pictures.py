@@ -64,3 +64,13 @@ def test_figures_hold_the_numbers(contents):
     assert loss["y"] == [point["train_loss"] for point in contents["curves"]["ps"]["points"]]
     phases = sum(start["step"] > 0 for curve in contents["curves"].values() for start in curve["starts"])
     assert len(figures["convergence"][0]["layout"]["shapes"]) == phases > 0
+
+
+def test_a_single_network_is_a_star(with_single, tmp_path):
+    write_pictures(with_single, tmp_path)
+    accuracy, log_loss = page_figures(with_single)["scores"]
+    own = with_single["singles"][0]["rows"][0]
+    for figure, value in ((accuracy, own["score"]), (log_loss, own["log_loss"])):
+        [star] = [curve for curve in figure["data"] if curve["marker"].get("symbol") == "star"]
+        assert (star["name"], star["y"], star["x"]) == ("alone", [value], [own["macs"] / 1e6])
+    assert [curve["name"] for curve in accuracy["data"] if curve["mode"] == "lines+markers"] == ["ps", "sandwich"]

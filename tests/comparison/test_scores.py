@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onceforall.comparison.scores import compare_group, difference_interval, verdict
+from onceforall.comparison.scores import compare_group, difference_interval, image_sums, verdict
 from onceforall.evaluation.evaluate import Evaluation
 from onceforall.layers.elastic import Cost
 from onceforall.search_space import SearchSpace
@@ -72,6 +72,14 @@ def test_pairing_makes_it_narrower_and_different_images_are_not_paired(answers):
     assert fewer[2] == "unpaired"
 
 
+@pytest.mark.parametrize("same_images", [True, False])
+def test_images_that_are_not_judged_are_left_out(answers, same_images):
+    one, other = (side.astype(float) for side in answers)
+    expected = difference_interval(results(other), results(one), "accuracy", same_images)
+    gaps = [np.insert(side, 9, np.nan, axis=1) for side in (one, other)]
+    assert difference_interval(results(gaps[1]), results(gaps[0]), "accuracy", same_images) == expected
+
+
 def test_without_scores_of_images_the_networks_count():
     from scipy.stats import t
 
@@ -97,3 +105,13 @@ def test_verdicts():
     assert [verdict(0.1, 0.2), verdict(-0.2, -0.1), verdict(-0.1, 0.1)] == ["better", "worse", "undecided"]
     assert verdict(-0.2, -0.1, higher_is_better=False) == "better"
     assert verdict(float("nan"), float("nan")) == "undecided"
+
+
+def test_images_without_a_score_are_left_out(answers):
+    one, other = (side.astype(float) for side in answers)
+    holed = [np.hstack([side, np.full((len(side), 3), np.nan)]) for side in (one, other)]
+    for same in (True, False):
+        whole = difference_interval(results(other), results(one), "accuracy", same_images=same)
+        assert difference_interval(results(holed[1]), results(holed[0]), "accuracy", same_images=same) == whole
+    assert image_sums(results(one)).tolist() == one.sum(axis=0).tolist()
+    assert image_sums(without_scores([0.5])) is None

@@ -1,5 +1,6 @@
 """What is read of a run, what makes two runs incomparable, and what is warned of."""
 
+import copy
 import json
 import shutil
 from dataclasses import replace
@@ -8,8 +9,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from onceforall.comparison.sides import check_comparable, differences, equalities, open_sides, same_test_images
+from onceforall.comparison.sides import (
+    at_equal_time,
+    check_comparable,
+    differences,
+    equalities,
+    open_sides,
+    same_test_images,
+)
 from onceforall.errors import UserError
+from onceforall.search_space import SearchSpace
 from onceforall.training.ledger import PARTS
 
 
@@ -49,6 +58,8 @@ def test_curves_end_with_the_work_of_the_run(sides):
         steps = np.cumsum([0, *(entry["steps"] for entry in side.ledger[:-1])])
         assert [start["step"] for start in curve["starts"]] == steps.tolist()
         assert all(np.diff([point["macs"] for point in curve["points"]]) > 0)
+        assert all(np.diff([point["seconds"] for point in curve["points"]]) > 0)
+        assert curve["points"][-1]["seconds"] == pytest.approx(costs["seconds"]["total"])
         first, last = (side.lines[i]["validation"] for i in (0, -1))
         assert curve["points"][-1]["smallest"] == last["smallest"]["accuracy"]
         if side.name == "ps":  # its first phase trains the largest only, and validates it at each resolution
@@ -92,6 +103,31 @@ def test_other_tasks_and_classes_are_refused(sides):
         check_comparable([one, changed(other, data=SimpleNamespace(classes=["a", "b", "c"]))])
 
 
+def test_other_images_are_refused(sides):
+    one, other = sides
+    moved = SimpleNamespace(classes=other.run.data.classes, name="others", files=lambda split: [f"{split}/x.png"])
+    with pytest.raises(UserError, match="ps and sandwich have no image in common, 'photos' and 'others'"):
+        check_comparable([one, changed(other, data=moved)])
+
+
+def test_a_run_of_one_network(sides):
+    one, _ = sides
+    assert one.single is None
+    largest = one.space.largest()
+    assert replace(one, space=SearchSpace.only(largest)).single == largest
+
+
+def test_what_is_reached_at_a_time():
+    def point(seconds, largest, step=0):
+        return {"seconds": seconds, "largest": largest, "step": step}
+
+    points = [point(1.0, 0.5), point(2.0, None), point(3.0, 0.7), point(None, 0.9)]
+    curves = {"a": {"points": points}, "b": {"points": [point(5.0, 0.4)]}, "c": {"points": []}}
+    assert at_equal_time(curves, 2.5) == {"a": points[0], "b": None, "c": None}
+    assert at_equal_time(curves, 3.0)["a"] is points[2]
+    assert at_equal_time(curves, 99.0) == {"a": points[2], "b": {"seconds": 5.0, "largest": 0.4, "step": 0}, "c": None}
+
+
 def test_runs_that_differ_in_the_method_only_get_no_warning(sides):
     assert differences(sides, "test") == []
     assert same_test_images(sides, "test")
@@ -127,18 +163,18 @@ def test_each_difference_has_its_line(sides):
 def test_other_splits_are_not_paired(sides):
     one, other = sides
     files = {split: other.run.data.files(split) for split in ("train", "validation", "test")}
-    data = SimpleNamespace(
-        files=lambda split: files[split][::-1] if split == "test" else files[split],
-        labels=other.run.data.labels,
-        fingerprint="other",
-    )
+    data, same = copy.copy(other.run.data), copy.copy(other.run.data)
+    data.fingerprint = same.fingerprint = "other"
+    data.files = lambda split: files[split][::-1] if split == "test" else files[split]
     moved = changed(other, data=data)
     assert not same_test_images([one, moved], "test") and same_test_images([one, moved], "validation")
     [line] = differences([one, moved], "test")
     assert "split" in line and "not paired" in line
-    same = SimpleNamespace(files=other.run.data.files, labels=other.run.data.labels, fingerprint="other")
     [line] = differences([one, changed(other, data=same)], "test")
     assert "content of their images" in line
+    labels = copy.copy(other.run.data)
+    labels.labels = lambda split: 1 - other.run.data.labels(split)
+    assert not same_test_images([one, changed(other, data=labels)], "test")
 
 
 def test_at_what_it_is_equal(sides):

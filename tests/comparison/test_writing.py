@@ -87,3 +87,24 @@ def test_the_short_table_has_a_line_for_each_run(contents):
     assert [row[0] for row in rows] == ["ps", "sandwich"] and rows[0][3] == "6"
     assert all(len(row) == len(head) for row in rows)
     assert rows[1][-1] == contents["overall"][1]["verdict"]
+
+
+def test_a_single_network_is_in_all_of_them(with_single, tmp_path):
+    paths, missing = write_comparison(with_single, tmp_path)
+    assert missing == [] and sorted(path.name for path in paths) == FILES
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "comparison.csv").read_text())))
+    of_single = [row for row in rows if row["group"] == "network of alone"]
+    assert [row["run"] for row in of_single] == ["alone", "ps", "sandwich"]
+    assert float(of_single[0]["score"]) == with_single["singles"][0]["rows"][0]["score"]
+    text = (tmp_path / "comparison.md").read_text()
+    assert "The network of alone, and the same taken from the others" in text
+    assert f"At equal time: the last validation before {with_single['equal_time']['run']} ended" in text
+    assert "alone" in Page(tmp_path / "comparison.html").text
+    head, lines = short_table(with_single)
+    assert [line[0] for line in lines] == ["ps", "sandwich", "alone"] and len(lines[2]) == len(head)
+
+
+def test_a_run_that_had_validated_nothing_says_so(contents, tmp_path):
+    equal = contents["equal_time"] | {"reached": dict.fromkeys(contents["equal_time"]["reached"])}
+    write_comparison(contents | {"equal_time": equal}, tmp_path)
+    assert "| not yet validated |" in (tmp_path / "comparison.md").read_text()

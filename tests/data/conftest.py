@@ -1,4 +1,4 @@
-"""A cache of its own for each test, and small folders of images."""
+"""A cache of its own for each test, and small folders of images and of volumes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from volume_files import make_volumes
 
 
 @pytest.fixture(autouse=True)
@@ -32,5 +34,15 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
                     folder / f"{folder.name}-{label}{i // 2}-{i}.png"
                 )
         return tmp_path / root
+
+    return make
+
+
+@pytest.fixture
+def volume_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder of volumes; see `make_volumes`."""
+
+    def make(count: int = 4, shape: tuple[int, int, int] = (9, 10, 11)) -> Path:
+        return make_volumes(tmp_path / "volumes", count, shape)
 
     return make

@@ -14,6 +14,7 @@ from PIL import Image
 
 from onceforall.data import cache
 from onceforall.data.cache import Storage, cache_folder, cached_images, file_digests, storage_for
+from onceforall.data.entries import STALE
 from onceforall.errors import UserError
 
 
@@ -251,7 +252,7 @@ def test_a_folder_that_cannot_be_made(files, tmp_path):
 
 def test_what_a_killed_builder_left_is_removed_after_a_day(files, own_cache):
     root, names = files
-    for name, age in ((".building-old", 2 * cache.STALE), (".building-now", 0.0)):
+    for name, age in ((".building-old", 2 * STALE), (".building-now", 0.0)):
         (own_cache / name).mkdir(parents=True)
         os.utime(own_cache / name, (time.time() - age,) * 2)
     key = cached_images(root, names, Storage(12)).key

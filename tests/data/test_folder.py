@@ -33,11 +33,12 @@ def test_given_splits(tmp_path, names):
 
 
 def test_a_missing_split_stays_open(tmp_path):
-    listing = list_folder(make(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/1.png"))
+    listing = list_folder(make(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/1.png"))
     assert set(zip(listing.files, listing.splits, strict=True)) == {
         ("train/a/1.png", ""),
         ("train/b/1.png", ""),
         ("test/a/1.png", "test"),
+        ("test/b/1.png", "test"),
     }
 
 
@@ -60,6 +61,7 @@ def test_chosen_classes(tmp_path):
         (("1.png", "2.png"), "no class folders; looked for <class>"),
         (("a/1.png", "b/.hidden"), "no files for class b"),
         (("train/a/1.png", "train/b/1.png", "val/c/1.png"), "no files in 'train' for class c"),
+        (("train/a/1.png", "train/b/1.png", "val/a/1.png"), "no images of class b in 'val', the validation split"),
         (("train/a/1.png", "train/b/1.png", "test/1.png"), "'test' holds no files in class folders"),
         (("train/a/1.png", "val/a/1.png", "valid/a/1.png"), "both 'val' and 'valid'"),
     ],

@@ -314,7 +314,7 @@ def test_wrong_arguments(data, net):
         evaluate(net, small, TASK, data, calibration_rule="mean")
     options = {"num_classes": 3, "in_channels": 1, "width_mult": 0.35, "depths": (1,)}
     wide = create_supernet("ofa_mbv3", **options, resolutions=((16, 20),))
-    with pytest.raises(UserError, match=r"resolution \(16, 20\): images are prepared as squares"):
+    with pytest.raises(UserError, match=r"resolution \(16, 20\) must be a whole number"):
         evaluate(wide, [wide.space.largest()], TASK, data)
     other = create_supernet("ofa_mbv3", **options, resolutions=(32,))
     with pytest.raises(UserError, match="resolution 32, allowed 16, 20"):

@@ -253,8 +253,16 @@ def test_paired_bootstrap_of_one_training_is_normal_for_many_images() -> None:
     assert paired_bootstrap(first, first) == (0.0, 0.0)
 
 
+def test_paired_bootstrap_leaves_out_images_that_are_not_judged() -> None:
+    first, second = np.random.default_rng(0).random((2, 3, 50))
+    with_gaps = [np.insert(scores, (7, 20), 0.5, axis=1) for scores in (first, second)]
+    with_gaps[0][1, 7] = with_gaps[1][:, 21] = math.nan
+    assert paired_bootstrap(*with_gaps) == paired_bootstrap(first, second)
+
+
 @pytest.mark.parametrize(
-    ("first", "second"), [([], []), ([1, 0], [1]), ([[1], [0]], [1, 0]), ([math.nan], [1]), ([[[1]]], [[[1]]])]
+    ("first", "second"),
+    [([math.inf], [1]), ([], []), ([1, 0], [1]), ([[1], [0]], [1, 0]), ([math.nan], [1]), ([[[1]]], [[[1]]])],
 )
 def test_paired_bootstrap_refuses(first: list, second: list) -> None:
     with pytest.raises(UserError, match="scores must be"):

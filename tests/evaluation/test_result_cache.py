@@ -129,4 +129,6 @@ def test_bits(values):
 
 def test_scores_that_are_numbers():
     assert pack_scores(np.array([0.5, 1.0])) == [0.5, 1.0]
+    assert pack_scores(np.array([0.5, math.nan])) == [0.5, None], "an image that is not judged"
+    np.testing.assert_array_equal(unpack_scores([0.5, None], 2), [0.5, math.nan])
     assert unpack_scores([0.5, 1.0], 2).tolist() == [0.5, 1.0]

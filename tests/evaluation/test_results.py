@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from onceforall.architecture import Architecture, Block, Stage
 from onceforall.errors import UserError
@@ -71,6 +72,25 @@ def test_accuracy_has_wilsons_interval(tmp_path):
     path = write(tmp_path, [evaluation(3, 10, 81 / 263)], ["largest"], labels=labels, files=files)
     row = json.loads(path.read_text())["rows"][0]
     assert (round(row["accuracy_low"], 4), round(row["accuracy_high"], 4)) == (0.2553, 0.3662)  # Brown, Cai, DasGupta
+
+
+def test_a_mean_of_scores_has_students_interval(tmp_path):
+    scores = [0.8, 0.9, math.nan, 0.7, 0.86]
+    metrics = {"dice_left": 0.5, "dice": 0.815, "soft_dice": 0.7}
+    changed = {"metrics": metrics, "correct": np.array(scores), "probabilities": None}
+    judged = [replace(EVALUATIONS[0], **changed), replace(EVALUATIONS[1], **changed, architecture=architecture(3))]
+    judged[1] = replace(judged[1], correct=np.full(5, math.nan), metrics=dict.fromkeys(metrics, math.nan))
+    names = [f"case_{i}" for i in range(5)]
+    write(tmp_path, judged, ["a", "b"], labels=None, files=names, classes=("left", "right"), metric="dice")
+    contents = read_results(tmp_path, "test")
+    row, unknown = contents["rows"]
+    known = [score for score in scores if not math.isnan(score)]
+    expected = stats.t.interval(0.95, 3, np.mean(known), stats.sem(known))
+    assert (row["dice_low"], row["dice_high"]) == pytest.approx(expected)
+    assert (row["dice"], row["dice_left"], row["soft_dice"]) == (0.815, 0.5, 0.7)
+    assert unknown["dice"] is unknown["dice_low"] is None
+    assert contents["images"] == 5 and contents["details"] == {} and contents["metric"] == "dice"
+    assert not (tmp_path / "results" / "test-predictions.csv").exists()
 
 
 def test_front_is_marked(run):

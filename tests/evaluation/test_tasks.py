@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from onceforall.errors import UserError
-from onceforall.evaluation.tasks import DISTANCES, classification, soft_cross_entropy
+from onceforall.evaluation.tasks import DISTANCES, classification, soft_cross_entropy, window_of
 
 RNG = np.random.default_rng(0)
 LOGITS, TEACHER = RNG.normal(size=(6, 4)) * 2, RNG.normal(size=(6, 4)) * 2
@@ -69,6 +69,15 @@ def test_squared_difference(temperature):
     expected = ((LOGITS - TEACHER) ** 2).mean()
     assert float(task.distance(t(LOGITS), t(TEACHER))) == pytest.approx(expected, abs=1e-12)
     assert set(DISTANCES) == {"soft_targets", "mse"}
+
+
+def test_images_are_answered_in_one_pass_and_probabilities_kept():
+    task, images = classification(), torch.zeros(2, 1, 4, 4)
+    assert task.infer(torch.nn.Identity(), images, 4) is images and task.keeps_probabilities
+
+
+def test_a_resolution_along_each_axis():
+    assert (window_of(16, 2), window_of(16, 3), window_of((4, 6, 5), 3)) == ((16, 16), (16, 16, 16), (4, 6, 5))
 
 
 def test_probabilities_and_metric():

@@ -17,6 +17,7 @@ from onceforall.layers.elastic import (
     batch_norm_cost,
     channels_last,
     leading,
+    leading_parts,
     make_divisible,
     pointwise_conv2d,
 )
@@ -85,6 +86,51 @@ def test_convolution_is_the_plain_one_of_sliced_weights(row, size):
     assert (cost.macs, cost.activations) == (plain.weight.numel() * positions, small_out * positions)
     assert cost.weight_bytes == 4 * cost.params
 
+
+# -- several inputs side by side -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", ["center_crop", "transform", "rings"])
+@pytest.mark.parametrize(("axes", "sizes"), [(2, (4, 6)), (2, (2, 3)), (3, (4, 2)), (3, (1, 6)), (3, (2, 5))])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_each_input_keeps_its_columns(sizes, axes, kernel, rule):
+    """A convolution of parts with 4 and 6 channels, of which the first ones are there."""
+    layer = filled(ElasticConv((4, 6), 8, (3, 5), bias=True, kernel_rule=rule, spatial_dims=axes))
+    columns = [*range(sizes[0]), *range(4, 4 + sizes[1])]
+    whole = ElasticConv(10, 8, (3, 5), bias=True, kernel_rule=rule, spatial_dims=axes).double()
+    whole.load_state_dict(layer.state_dict())
+    weight = whole.tensors(10, 8, kernel)["weight"][:5, columns]
+    inputs = tuple(noise(2, size, *(6,) * axes, seed=size) for size in sizes)
+    expected = whole.convolve(torch.cat(inputs, 1), weight, layer.bias[:5], padding=kernel // 2)
+    torch.testing.assert_close(layer(inputs, 5, kernel), expected, rtol=0, atol=1e-12)
+    own = layer.tensors(sizes, 5, kernel)
+    torch.testing.assert_close(own["weight"], weight, rtol=0, atol=1e-12)
+    cost, _ = layer.cost((6,) * axes, sizes, 5, kernel)
+    assert cost.params == sum(tensor.numel() for tensor in own.values())
+    assert cost.macs == weight.numel() * 6**axes
+    small = ElasticConv(sizes, 5, (kernel,), bias=True, spatial_dims=axes).double()
+    small.load_state_dict(own)
+    assert torch.equal(small(inputs), layer(inputs, 5, kernel))
+
+
+def test_gradients_reach_only_the_columns_of_each_input():
+    layer = filled(ElasticConv((4, 6), 8, (3, 5), kernel_rule="rings", spatial_dims=3))
+    layer((noise(2, 2, 5, 5, 5), noise(2, 3, 5, 5, 5)), 5).square().sum().backward()
+    for tensor in (layer.weight, layer.kernel_rule.rings["5"]):
+        reached = tensor.grad.flatten(2).abs().sum(2) > 0
+        assert reached.nonzero().tolist() == [[out, column] for out in range(5) for column in (0, 1, 4, 5, 6)]
+
+
+def test_leading_parts():
+    tensor = torch.arange(20).view(2, 10)
+    assert leading_parts(tensor, (4, 6), (4, 6), 1) is tensor and leading_parts(tensor, (10,), (10,), 1) is tensor
+    assert leading_parts(tensor, (2, 3), (4, 6), 1).tolist() == [[0, 1, 4, 5, 6], [10, 11, 14, 15, 16]]
+    assert leading_parts(tensor, (1, 1, 2), (3, 3, 4), 1).tolist() == [[0, 3, 6, 7], [10, 13, 16, 17]]
+    assert leading_parts(tensor, (1,), (2,), 0).tolist() == [list(range(10))]
+    assert storage(leading_parts(tensor, (3,), (10,), 1)) == storage(tensor)
+
+
+# -- 1x1 and depthwise ---------------------------------------------------------------------------------------------
 
 POINTWISE = {  # batch, side, channels-last, weight learns: whether it goes through a matrix product
     "small map": (16, 7, True, True, True),
@@ -168,6 +214,7 @@ def test_linear(small_in, small_out, bias):
 LAYERS = [
     ElasticConv(6, 8, (3, 5), bias=True),
     ElasticConv(6, 6, (3, 5), depthwise=True, kernel_rule="transform"),
+    ElasticConv((4, 6), 8, (3, 5), spatial_dims=3),
     ElasticLinear(6, 4),
     ElasticBatchNorm(6),
 ]
@@ -324,6 +371,14 @@ def test_initial_values():
     volume = ElasticConv(64, 64, (3,), spatial_dims=3)
     volume.reset(generator)
     assert float(volume.weight.std()) == pytest.approx(math.sqrt(2 / (27 * 64)), rel=0.02)
+    rings = ElasticConv((64, 32), 64, (3, 5), kernel_rule="rings", spatial_dims=3)
+    rings.reset(generator)
+    assert float(rings.weight.std()) == pytest.approx(math.sqrt(2 / (27 * 64)), rel=0.02), "of the kernel at the start"
+    head = ElasticConv((64, 32), 20, (3,), bias=True, spatial_dims=3, init="uniform")
+    head.reset(generator)
+    bound = 1 / math.sqrt(27 * 96)
+    assert 0.99 * bound < float(head.weight.max()) <= bound and -bound <= float(head.weight.min()) < -0.99 * bound
+    assert float(head.weight.std()) == pytest.approx(bound / math.sqrt(3), rel=0.02) and not head.bias.any()
     linear = ElasticLinear(400, 100)
     linear.reset(generator)
     assert 0.049 < float(linear.weight.max()) <= 0.05 and -0.05 <= float(linear.weight.min()) < -0.049
@@ -335,8 +390,9 @@ def test_initial_values():
     norm.reset(generator)
     assert [tensor.tolist() for tensor in norm.state_dict().values()] == [[1] * 4, [0] * 4, [0] * 4, [1] * 4]
     assert torch.equal(torch.random.get_rng_state(), global_state)
-    with pytest.raises(UserError, match="init 'normal'"):
-        ElasticLinear(2, 2, init="normal")
+    for layer in (ElasticLinear, ElasticConv):
+        with pytest.raises(UserError, match="init 'normal'"):
+            layer(2, 2, init="normal")
 
 
 def test_initial_values_come_from_the_generator_alone():
@@ -382,7 +438,8 @@ def test_axes_index_what_smaller_layers_take(layer):
         if depthwise and name == "in":
             continue
         smaller = list(sizes)
-        smaller[place] -= 1
+        full_size = sizes[place]
+        smaller[place] = full_size - 1 if isinstance(full_size, int) else (full_size[0] - 1, *full_size[1:])
         own = layer.tensors(*smaller)
         named = {id(tensor): dim for tensor, dim in layer.axis(name)}
         for key, tensor in own.items():

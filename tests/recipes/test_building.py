@@ -71,3 +71,22 @@ def test_work_may_be_given_instead_of_epochs():
     ):
         with pytest.raises(UserError, match=expected):
             planned(*overrides)
+
+
+def test_one_factor_of_a_recipe():
+    """What ProX's Figs. 5 and 6 train: depth alone, for both methods."""
+    for name, smallest in (("digits-prox", True), ("digits-ps", False)):
+        recipe = make_recipe(name, ["schedule.only=depths", "schedule.fixed.kernel_sizes=5"])
+        supernet = build_supernet(recipe, build_data(recipe))
+        space = build_phases(recipe, supernet)[-1].space
+        assert (space.depths, space.kernel_sizes) == (supernet.space.depths, (5,))
+        for factor in ("expand_ratios", "resolutions"):
+            assert getattr(space, factor) == (getattr(supernet.space, factor)[0 if smallest else -1],)
+    for overrides, expected in (
+        (["schedule.only=depth"], "Did you mean 'depths'"),
+        (["schedule.only=depths", "schedule.fixed.kernel_size=5"], "Did you mean 'kernel_sizes'"),
+        (["schedule.only=depths", "schedule.fixed=5"], "fixed 5: give one choice a factor"),
+    ):
+        recipe = make_recipe("digits-prox", overrides)
+        with pytest.raises(UserError, match=expected):
+            build_phases(recipe, supernet)

@@ -1,4 +1,4 @@
-"""`onceforall study ofav2` from the outside: what it lists, refuses, trains; and that it goes on after being killed."""
+"""`onceforall study` from the outside: what it lists, refuses, trains; and that it goes on after being killed."""
 
 import csv
 import io
@@ -14,10 +14,13 @@ import pytest
 from click.testing import CliRunner
 
 from onceforall.cli import main
+from onceforall.evaluation.result_cache import digest_of_weights
 from onceforall.runs import evaluate_grid, open_run, train_run
 from onceforall.studies import running
 from onceforall.studies.cells import Cell, cell_recipe
 from onceforall.studies.ofav2 import SCALES
+from onceforall.studies.prox import SCALES as PROX_SCALES
+from onceforall.studies.prox_cells import ProxCell, prox_recipe
 
 SHORT = (  # three phases of one epoch on two digits: full, kernel, depth
     "schedule.total_epochs=3",
@@ -34,8 +37,25 @@ SHORT = (  # three phases of one epoch on two digits: full, kernel, depth
 SET = [word for text in SHORT for word in ("--set", text)]
 
 
+PROX_SHORT = (  # three phases of one epoch on two digits: the resolution or the kernel grows, or shrinks
+    "schedule.total_epochs=3",
+    "network.depths=[1]",
+    "network.expand_ratios=[3]",
+    "data.classes=2",
+    "data.test_fraction=0.7",
+    "phases.all.batch_size=24",
+    "run.calibration_images=16",
+    "run.checkpoint_every=4",
+)
+PROX_SET = [word for text in PROX_SHORT for word in ("--set", text)]
+
+
 def invoke(*words):
     return CliRunner().invoke(main, ["study", "ofav2", *map(str, words)])
+
+
+def prox(*words):
+    return CliRunner().invoke(main, ["study", "prox", *map(str, words)])
 
 
 def test_a_dry_run_lists_the_cells(tmp_path):
@@ -166,3 +186,93 @@ def test_a_study_killed_and_gone_on_with_is_the_same(tmp_path):
 
     again = invoke("--out", folder, "--networks", network, *SET)
     assert again.exit_code == 0 and "all runs are done." in again.output
+
+
+# -- ProX -----------------------------------------------------------------------------------------------------------
+
+
+def test_prox_lists_its_runs(tmp_path):
+    done = prox("--dry-run", "--out", tmp_path / "new", "--seeds", "0,1")
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    assert lines[0].startswith("Scale tiny: five of the built-in digits") and lines[-1] == "14 runs"
+    assert lines[1].startswith("digits-ps-s0: 6 epochs: full ") and lines[2].startswith("digits-ps-s1: ")
+    assert "digits-single-largest-s1: 6 epochs: full 6" in lines
+    assert not (tmp_path / "new").exists()
+
+
+def test_prox_at_the_papers_scale(tmp_path):
+    done = prox("--dry-run", "--scale", "paper", "--out", tmp_path / "new", "--methods", "ps,prox-mr,prox-ir")
+    assert re.search(r"oct-ps-s0: 70 epochs: full \d+, kernel", done.output)
+    assert "oct-prox-mr-s0: 70 epochs: smallest 10, depth_1 10" in done.output
+    assert "oct-prox-ir-s0: 90 epochs: smallest 10" in done.output and "resolution_2 10" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--methods", "ps,fast"], "method 'fast' is not one of: 'ps', 'prox-mr', 'prox-ir', 'sandwich', 'separate'."),
+        (["--data", "images=photos"], "the scale tiny trains on the built-in digits"),
+        (["--data", "photos"], "give it as NAME=PATH, where NAME is one of oct, hippocampus, brats, images"),
+        (["--scale", "small"], "the scale small has nothing to run: give --data oct=PATH or --data images=PATH."),
+        (["--scale", "paper", "--data", "brats=x"], "the scale paper has nothing to run: give --data oct=PATH."),
+        (["--scale", "small", "--data", "images=nowhere"], "nowhere"),
+        (["--set", "schedule.mode=mixed"], "choose runs by its options"),
+        (["--set", "network.widht=1"], "key 'network.widht'"),
+        (["--seeds", "-1"], "seeds '-1': give whole numbers"),
+    ],
+)
+def test_prox_tells_mistakes_in_one_line(tmp_path, words, message):
+    done = prox("--out", tmp_path / "new", *words)
+    assert done.exit_code == 2
+    assert done.output.splitlines()[-1].startswith("error: ") and message in done.output.splitlines()[-1]
+    assert not (tmp_path / "new").exists()
+
+
+def test_prox_says_what_cannot_be_run(tmp_path):
+    done = prox("--scale", "small", "--dry-run", "--data", "images=photos", "--data", "brats=x", "--out", tmp_path)
+    assert done.exit_code == 0 and done.output.startswith("brats: not run; there is no recipe for it at scale small.")
+    assert "images-ps-s0" in done.output and "brats-" not in done.output
+
+
+@pytest.mark.slow
+def test_prox_killed_and_gone_on_with(tmp_path):
+    folder = tmp_path / "study"
+    words = ["--out", str(folder), "--methods", "ps,prox-ir,separate", "--macs", *PROX_SET]
+    command = [sys.executable, "-m", "onceforall", "study", "prox", *words]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ps = folder / "digits-ps-s0"
+    try:
+        wait_for(lambda: (ps / "checkpoints" / "resume.pt").is_file() or first.poll() is not None)
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    assert first.returncode == -signal.SIGKILL and not (ps / "results").exists(), "it was too quick to be killed"
+    if sys.platform == "linux":
+        wait_for(lambda: not processes_of(folder), 20)
+
+    done = prox(*words, "--workers", 2)
+    assert done.exit_code == 0, done.output
+    assert "5 runs, 5 to do or to go on with" in done.output and "digits-ps-s0: kernel in" in done.output
+    assert "ProX-IR is no worse than progressive shrinking, by at most 1 point on the built-in digits" in done.output
+    claims = {row["claim"]: row for row in csv.DictReader(io.StringIO((folder / "claims.csv").read_text()))}
+    assert claims["digits-macs-prox-ir"]["verdict"] in ("holds", "fails")
+    assert claims["digits-leader"]["verdict"] == claims["oct-leader"]["verdict"] == "not run"
+    found = json.loads((folder / "comparison-digits-s0" / "comparison.json").read_text())
+    assert [row["run"] for row in found["overall"]] == ["ps", "prox-ir"] and len(found["networks"]) == 12
+    assert [single["run"] for single in found["singles"]] == ["single-smallest", "single-middle", "single-largest"]
+    assert all(len({row["macs"] for row in single["rows"]}) == 1 for single in found["singles"])
+    assert "kernel_rule" in found["warnings"][0], "the methods differ in how smaller kernels are made"
+
+    # a run trained whole, without being killed, has the same results
+    recipe = prox_recipe(ProxCell("digits", "ps", 0), PROX_SCALES["tiny"], PROX_SHORT, {})
+    train_run(recipe, tmp_path / "whole")
+    assert digest_of_weights(open_run(ps).supernet) == digest_of_weights(open_run(tmp_path / "whole").supernet)
+
+    again = prox(*words)
+    assert again.exit_code == 0 and "all runs are done." in again.output
+    compared = CliRunner().invoke(
+        main, ["compare", str(folder / "digits-prox-ir-s0"), str(ps), "--macs", "-n", "4", "--out", str(tmp_path / "c")]
+    )
+    assert compared.exit_code == 0, compared.output

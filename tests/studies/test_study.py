@@ -27,13 +27,24 @@ def test_open_pieces_are_those_without_a_grid(tmp_path):
     assert job.open_pieces() == [Piece("kernel")]
 
 
+def test_drawn_networks_count_only_after_training(tmp_path):
+    job = Job(tmp_path, {}, (Piece("kernel"),), drawn=12, measures="drawn")
+    assert Job.from_json(job.to_json()) == job
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/test.json").write_text("{}")  # by someone who measured an unfinished run
+    assert job.open_pieces() == [Piece("kernel")]
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/2-kernel-last.safetensors").write_text("")
+    assert job.open_pieces() == []
+
+
 def test_a_folder_remembers_its_study(tmp_path):
     folder = tmp_path / "study"
-    assert check_study(folder, "ofav2", SCALE, ["b=2", "a=1"], Path("photos")) == Path("photos")
+    assert check_study(folder, "ofav2", SCALE, ["b=2", "a=1"]) is None
     assert not folder.exists()
-    keep_study(folder, "ofav2", SCALE, ["b=2", "a=1"], Path("photos"))
-    assert check_study(folder, "ofav2", SCALE, ["a=1", "b=2"], None) == Path("photos")
-    assert check_study(folder, "ofav2", SCALE, ["a=1", "b=2"], Path("moved")) == Path("moved")
+    for data in (None, "photos", {"oct": "scans", "images": "photos"}):
+        keep_study(folder, "ofav2", SCALE, ["b=2", "a=1"], data)
+        assert check_study(folder, "ofav2", SCALE, ["a=1", "b=2"]) == data
 
 
 @pytest.mark.parametrize(
@@ -49,17 +60,17 @@ def test_a_folder_remembers_its_study(tmp_path):
 def test_another_study_is_refused(tmp_path, study, scale, overrides, message):
     keep_study(tmp_path, "ofav2", SCALE, ["a=1"], None)
     with pytest.raises(UserError, match=message) as told:
-        check_study(tmp_path, study, scale, overrides, None)
+        check_study(tmp_path, study, scale, overrides)
     assert "choose another --out" in str(told.value)
 
 
 def test_foreign_folders_are_refused(tmp_path):
     (tmp_path / "photo.png").write_text("x")
     with pytest.raises(UserError, match="holds no study"):
-        check_study(tmp_path, "ofav2", SCALE, [], None)
+        check_study(tmp_path, "ofav2", SCALE, [])
     (tmp_path / "study.json").write_text(json.dumps({})[:1])
     with pytest.raises(UserError, match="damaged"):
-        check_study(tmp_path, "ofav2", SCALE, [], None)
+        check_study(tmp_path, "ofav2", SCALE, [])
 
 
 def test_lists():

@@ -1,14 +1,14 @@
-"""CSV is read back by the csv module; Markdown has as many cells as its head."""
+"""The claims as CSV, read back by the csv module, and as a table of the page."""
 
 import csv
 import io
 
 import pytest
 
-from onceforall.report.page import Table
+from onceforall.report.tables import csv_text
 from onceforall.studies.claims import Claim, Judgement
 from onceforall.studies.results import Side
-from onceforall.studies.tables import claim_rows, claims_table, csv_text, markdown_table, percent, points
+from onceforall.studies.tables import claim_rows, claims_table, percent, points, times
 
 SIDE = Side("ofa_mbv3", "fixed", 1.0, "EW")
 RUN = Judgement(
@@ -22,11 +22,13 @@ RUN = Judgement(
     seeds=(0,),
     verdict="undecided",
 )
+RATIO = Judgement(Claim("g", "h", SIDE, (SIDE,), at_most=0.38), paper=None, ours=0.41, seeds=(0, 1), verdict="fails")
 NOT_RUN = Judgement(Claim("e", "f", SIDE, (SIDE,)), paper=None)
 
 
 def test_numbers_as_the_papers_print_them():
     assert (percent(0.5190), percent(None), points(-0.012), points(0.1207)) == ("51.90", "not run", "-1.20", "+12.07")
+    assert (times(0.4166667), times(None)) == ("0.417", "not run")
 
 
 def test_claims_as_csv():
@@ -39,13 +41,23 @@ def test_claims_as_csv():
     assert (second["paper"], second["low"], second["note"]) == ("", "", "")
 
 
-@pytest.mark.parametrize("found", [RUN, NOT_RUN])
-def test_claims_as_a_table(found):
-    table = claims_table([found])
+def test_ratios_are_no_points():
+    [row] = csv.DictReader(io.StringIO(csv_text(claim_rows([RATIO], inflated=False))))
+    assert [row[key] for key in ("more_than", "at_most", "ours", "low", "verdict")] == [
+        "",
+        "0.38",
+        "0.410",
+        "",
+        "fails",
+    ]
+    assert "best_on_test_inflated" not in row and row["note"] == ""
+    [shown] = claims_table([RATIO], inflated=False).rows
+    assert "0.410" in shown and "claimed: at most 0.38 times" in shown
+
+
+@pytest.mark.parametrize("inflated", [True, False])
+@pytest.mark.parametrize("found", [RUN, RATIO, NOT_RUN])
+def test_claims_as_a_table(found, inflated):
+    table = claims_table([found], inflated)
     assert [len(row) for row in table.rows] == [len(table.head)]
     assert ("-1.20 to +11.00" in table.rows[0]) == (found is RUN)
-
-
-def test_markdown():
-    text = markdown_table(Table(["name", "value"], [["a|b", ("50 %", 0.5)]], "Caption"))
-    assert text.splitlines() == ["**Caption**", "", "| name | value |", "|---|---|", "| a\\|b | 50 % |"]

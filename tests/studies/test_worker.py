@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from onceforall import runs
+from onceforall.comparison.drawing import draw_buckets
+from onceforall.search_space import SearchSpace
 from onceforall.studies.cells import Cell, cell_recipe
 from onceforall.studies.ofav2 import SCALES
 from onceforall.studies.study import Job, Piece
@@ -81,6 +84,30 @@ def test_a_job_goes_on_with_its_stem(tmp_path, calls):
     (tmp_path / "a" / "mine").write_text("kept")
     do_job(job(tmp_path / "a", "expand_2", after=tmp_path / "stem"), lambda _: None)
     assert (tmp_path / "a" / "mine").is_file()
+
+
+def test_drawn_networks_are_those_of_a_comparison(tmp_path, monkeypatch):
+    space = SearchSpace.build(2, resolutions=[16, 24], depths=[1, 2], kernel_sizes=[3, 5], expand_ratios=[3])
+    spaces, measured = [space], []
+
+    def open_run(folder, data, phase):
+        phases = [{"name": "kernel", "space": spaces[-1].to_dict()}]
+        return SimpleNamespace(folder=folder, phase=phase, described={"phases": phases})
+
+    monkeypatch.setattr(runs, "train_run", lambda *_, **__: None)
+    monkeypatch.setattr(runs, "open_run", open_run)
+    monkeypatch.setattr(runs, "evaluate_run", lambda _, architectures: measured.append(architectures))
+    piece = Job(tmp_path / "a", RECIPE, (Piece("kernel"),), drawn=6, measures="drawn")
+    do_job(piece, lambda _: None)
+    found = measured[0]
+    assert list(found) == ["largest", "smallest", *(f"random_{number}" for number in range(1, 7))]
+    assert (found["largest"], found["smallest"]) == (space.largest(), space.smallest())
+    [bucket] = draw_buckets(space, lambda _: 1.0, networks=6, buckets=1)
+    assert set(bucket.members) == {found[name] for name in found if name.startswith("random")}
+
+    spaces.append(SearchSpace.only(space.largest()))
+    do_job(piece, lambda _: None)
+    assert measured[1] == {"single": space.largest()}
 
 
 def start():

@@ -9,13 +9,33 @@ from onceforall.supernets.registry import NETWORK_CLASSES, SUPERNETS, create_sup
 
 TINY = {"num_classes": 5, "width_mult": 0.35, "depths": (1, 2), "expand_ratios": (2, 3, 4), "resolutions": (20, 32)}
 
+VOLUMES = {
+    "num_classes": 3,
+    "in_channels": 2,
+    "poolings": 1,
+    "base_width": 4,
+    "depths": (1, 2),
+    "resolutions": ((4, 6, 4), 6),
+}
+
 OPTIONS = {  # small enough that a check takes a second
     "ofa_mbv3": TINY | {"in_channels": 2},
     "prox_mobilenet": TINY | {"width_mult": 0.25, "in_channels": 1},
+    "prox_unet3d": VOLUMES,
 } | {f"{kind}_ofa_mbv3": TINY for kind in ("se_d", "se_p", "se_dp", "ee_b", "ee_d", "ee_p", "ee_dp")}
 
 
-VARIANTS = {"prox_mobilenet": {"layout": "published"}}  # more of a network that has options of another kind
+VARIANTS = {  # more of a network that has options of another kind
+    "prox_mobilenet-published": {"layout": "published"},
+    "prox_unet3d-published": {"layout": "published", "depths": (1,)},
+    "prox_unet3d-images": {
+        "spatial_dims": 2,
+        "poolings": 2,
+        "elastic_head": True,
+        "kernel_rule": "transform",
+        "resolutions": ((8, 12), 16),
+    },
+}
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -26,9 +46,10 @@ def test_every_network(name, check):
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", VARIANTS)
-def test_variants(name, check):
-    check(partial(create_supernet, name, **(OPTIONS[name] | VARIANTS[name])))
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants(variant, check):
+    name = variant.partition("-")[0]
+    check(partial(create_supernet, name, **(OPTIONS[name] | VARIANTS[variant])))
 
 
 def test_tables_are_complete():

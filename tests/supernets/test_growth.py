@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from common_checks import changes, distance, images, randomised, snapshot, statistics
+from common_checks import changes, cut_back, distance, images, randomised, snapshot, statistics, with_identities
 from onceforall.architecture import Architecture, Block, Stage
 from onceforall.errors import UserError
 from onceforall.layers.elastic import ElasticBatchNorm, ElasticConv, ElasticLayer, ElasticLinear
@@ -73,6 +73,22 @@ def test_convolutions(name, rule):
         sizes_of_old = (*old.sizes[:2], size)
         for key, tensor in old.tensors(*sizes_of_old).items():
             assert torch.equal(net.tensors(*sizes_of_old)[key], tensor)
+
+
+@pytest.mark.parametrize("rule", ["center_crop", "transform", "rings"])
+@torch.no_grad()
+def test_inputs_side_by_side(rule):
+    """Each input's columns go to where that input begins; old outputs read nothing that is new in any of them."""
+    old = randomised(ElasticConv((2, 1), 2, (3,), kernel_rule=rule, spatial_dims=3))
+    net = randomised(ElasticConv((3, 4), 3, (3, 5), kernel_rule=rule, spatial_dims=3), seed=1)
+    net.kernel_rule.reset()
+    drawn = net.tensors((3, 4), 3, 5)["weight"].clone()
+    take_over(net, old)
+    expected = drawn.clone()
+    expected[:2] = 0
+    expected[:2, [0, 1, 3], 1:4, 1:4, 1:4] = old.weight
+    assert torch.equal(net.tensors((3, 4), 3, 5)["weight"], expected)
+    assert torch.equal(net.tensors((2, 1), 2, 3)["weight"], old.weight)
 
 
 def test_linear_and_normalisation():
@@ -199,6 +215,51 @@ def test_growing_twice_and_growing_at_once():
     expected = old(x, old.space.largest())
     for net in (twice, once):
         assert distance(net(x, larger), expected) < 1e-12 * float(expected.detach().abs().max())
+
+
+CHAINS = {
+    "prox_mobilenet": {},
+    "prox_mobilenet, published": {"layout": "published"},
+    "ofa_mbv3": {"kernel_rule": "transform"},
+    "ee_p_ofa_mbv3": {"heights": (3, 5), "paths": (4, 2, 6)},
+}
+STEPS = {"depths": (1, 2), "expand_ratios": (2, 3), "kernel_sizes": (3, 5), "resolutions": (16, 20)}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("case", CHAINS)
+def test_chains_of_growth(case):
+    """Factors in random order; before each the network has changed as if it had been trained since the last.
+
+    200 architectures in all, in both modes: what was there is the same bits, and what is larger the same function,
+    unless the network announces that this factor changes it.
+    """
+    rng, name = random.Random(case), case.partition(",")[0]
+    options = {"width_mult": 0.25, "num_classes": 3, **CHAINS[case]} | {f: c[:1] for f, c in STEPS.items()}
+    net = create_supernet(name, **options)
+    for number, factor in enumerate(rng.sample(list(STEPS), len(STEPS))):
+        old = randomised(net, seed=number).double()
+        old.set_dropout(0.0)
+        net = old.grow(old.space.extend(**{factor: STEPS[factor]}))
+        net.set_dropout(0.0)
+        newest = net.space.restrict(**{factor: STEPS[factor][1:]})
+        drawn = [*(old.space.sample(rng) for _ in range(4)), *(newest.sample(rng) for _ in range(9))]
+        chosen = [with_identities(architecture, old.space) for architecture in drawn if has_main_path(architecture)]
+        if factor in net.changed_by_growth:
+            chosen = [architecture for architecture in chosen if architecture in old.space]
+        else:
+            assert sum(architecture not in old.space for architecture in chosen) > 3
+        for training in (False, True):  # running statistics move in the second round only
+            for architecture in chosen:
+                x = images(net, architecture)
+                expected = old.train(training)(x, cut_back(architecture, old.space))
+                difference = distance(net.train(training)(x, architecture), expected)
+                limit = 0 if architecture in old.space else 1e-12 * float(expected.abs().max())
+                assert difference <= limit, (factor, str(architecture))
+
+
+def has_main_path(architecture: Architecture) -> bool:
+    return any("main" in block.paths for stage in architecture.stages for block in stage.blocks)
 
 
 def test_a_sub_network_grows():

@@ -11,7 +11,14 @@ from onceforall.search_space import SearchSpace
 from onceforall.supernets.mobilenet_v3 import OFAMobileNetV3
 from onceforall.supernets.prox_mobilenet import ProXMobileNet
 from onceforall.training.checkpoint import load_network
-from onceforall.training.growing import beginning, final_space, fitted, placed_by_growth, without_weights
+from onceforall.training.growing import (
+    beginning,
+    final_space,
+    fitted,
+    placed_by_growth,
+    spaces_in_phases,
+    without_weights,
+)
 from onceforall.training.optimizers import PhaseOptimizer
 from onceforall.training.phases import Teacher
 from onceforall.training.records import Records
@@ -106,6 +113,7 @@ def test_it_goes_on_across_a_growth(tmp_path, monkeypatch, moment, fields):
 def test_spaces_that_are_no_extension_are_refused():
     assert final_space(SMALL, phases()) == LARGE
     assert final_space(LARGE, phases()) == LARGE
+    assert spaces_in_phases(SMALL, [*phases(), phases()[0]]) == [SMALL, DEEP, LARGE, LARGE]
     other = one_phase(SMALL.extend(kernel_sizes=(3, 7)), name="other")
     with pytest.raises(UserError, match="phase 'other' trains architectures that the supernet does not .*missing"):
         final_space(SMALL, [*phases(), other])
@@ -118,6 +126,15 @@ def test_a_run_begins_with_what_its_first_phase_needs():
     weights = small().state_dict()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in first.state_dict().items())
     assert beginning(whole, progressive_shrinking(LARGE), seed=3) is whole
+    narrow = progressive_shrinking(LARGE, only="depths", fixed={"kernel_sizes": 3})
+    assert beginning(whole, narrow, seed=3).space.kernel_sizes == (3,)
+
+
+def test_shrinking_of_one_factor_beside_smaller_ones(tmp_path):
+    schedule = progressive_shrinking(LARGE, only="depths", fixed={"kernel_sizes": 3}, total_epochs=2)
+    whole = OFAMobileNetV3(LARGE, num_classes=3, in_channels=1, width_mult=0.25).initialise(3)
+    trained = run(tmp_path / "run", schedule, supernet=beginning(whole, schedule, seed=3), data=DATA, threads=1)
+    assert trained.space == LARGE.restrict(kernel_sizes=(3,), expand_ratios=(4,), resolutions=(24,))
 
 
 def test_a_choice_between_those_that_are_there_is_grown_too():

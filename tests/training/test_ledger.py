@@ -158,3 +158,14 @@ def test_counting_ends_with_the_body():
         ROWS.exp()
     ROWS.exp()
     assert total == [160]
+
+
+def test_frozen_parameters_are_told_by_their_memory():
+    weight = nn.Parameter(torch.ones(3, 8))
+    for known, expected in (((), 96), ((weight,), 0)):
+        with bytes_kept_for_backward(known) as total:
+            F.linear(ROWS, weight.detach())
+        assert total == [expected]
+    with bytes_kept_for_backward() as total:
+        F.linear(ROWS.to("meta"), nn.Parameter(torch.ones(3, 8, device="meta"))).relu()
+    assert total == [160 + 60]

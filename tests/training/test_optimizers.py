@@ -2,15 +2,21 @@
 
 import io
 import math
+import random
 
 import pytest
 import torch
 from torch import nn
 
+from common_checks import randomised
+from onceforall.layers.channels import sort_channels
 from onceforall.layers.elastic import ElasticBatchNorm, ElasticConv, ElasticLinear
-from onceforall.layers.kernels import TransformMatrices
+from onceforall.layers.kernels import TransformMatrices, center_crop
+from onceforall.search_space import SearchSpace
+from onceforall.supernets.mobilenet_v3 import OFAMobileNetV3
+from onceforall.supernets.supernet import Freeze
 from onceforall.training.optimizers import PhaseOptimizer, learning_rate_factor
-from tiny_runs import one_phase, small_supernet
+from tiny_runs import one_phase, small_supernet, two_stages
 
 SPACE = small_supernet().space
 
@@ -271,3 +277,109 @@ def test_frozen_matrices_leave_their_moments_behind():
     later.load(optimizer.state())
     carried = set(later.state()["moments"])
     assert carried < set(optimizer.state()["moments"]) and not any("matrices" in name for name in carried)
+
+
+# -- moments and channels ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_moments_follow_channels_that_are_sorted(kind):
+    """Sorting keeps the largest network, and with the moments it also keeps how that network goes on."""
+
+    def outputs(sort, moments):
+        net = randomised(two_stages()).double()
+        net.set_dropout(0.0)
+        optimizer = PhaseOptimizer(net, one_phase(net.space, optimizer=kind, learning_rate=0.01), scaled=False)
+        largest = net.space.largest()
+        for number in range(4):
+            if sort and number == 3:
+                kept = net.space.restrict(expand_ratios=net.space.expand_ratios[-1:])
+                sort_channels(net.channel_groups(), kept, beside=optimizer.moments_of if moments else None)
+            optimizer.begin_step(0)
+            x = torch.randn(8, 1, 24, 24, generator=torch.Generator().manual_seed(number)).double()
+            net(x, largest).square().mean().backward()
+            assert optimizer.step()
+        with torch.no_grad():
+            return net(x, largest)
+
+    expected = outputs(sort=False, moments=False)
+    assert float((outputs(sort=True, moments=True) - expected).abs().max()) < 1e-8
+    assert float((outputs(sort=True, moments=False) - expected).abs().max()) > 1e-3
+
+
+def test_bytes_of_what_the_optimiser_keeps():
+    """Two moments and a count for each parameter with a gradient, nothing for the others."""
+    net = two_stages()
+    optimizer = PhaseOptimizer(net, one_phase(net.space, optimizer="adam"), scaled=False)
+    assert optimizer.state_bytes() == 0
+    reached = [p for name, p in net.named_parameters() if name.startswith("stem.")]
+    for parameter in reached:
+        parameter.grad = torch.ones_like(parameter)
+    assert optimizer.step()
+    assert optimizer.state_bytes() == sum(2 * 4 * parameter.numel() + 4 for parameter in reached)
+
+
+# -- frozen parts ------------------------------------------------------------------------------------------------------
+
+# what is frozen, the choices of the sub-networks that run, and which tensors of the network must then stay
+FROZEN = {
+    "stem": (Freeze(stem=True), {}, lambda name: name.startswith("stem.")),
+    "earlier_blocks": (Freeze(earlier_blocks=True), {"depths": (2,)}, lambda name: ".0.paths." in name),
+    "head": (Freeze(head=True), {}, lambda name: name.startswith("exits.")),
+    "on_sample": (
+        Freeze(inner_kernels="on_sample"),
+        {"kernel_sizes": (7,)},
+        lambda name: name.startswith("stages.") and "depthwise.conv." in name and ".rings.7" not in name,
+    ),
+    "hard": (
+        Freeze(inner_kernels="hard"),
+        {},
+        lambda name: name.startswith("stages.") and "depthwise.conv." in name and ".rings.7" not in name,
+    ),
+    "all": (
+        Freeze(True, True, True, "hard"),
+        {"depths": (2,), "kernel_sizes": (7,)},
+        lambda name: (
+            not (
+                name.startswith(("stages.0.1.", "stages.1.1."))
+                and ("depthwise.conv." not in name or ".rings.7" in name)
+            )
+        ),
+    ),
+}
+MOVING = {
+    "sgd": {"optimizer": "sgd", "learning_rate": 0.01, "momentum": 0.9, "weight_decay": 0.01},
+    "adam": {"optimizer": "adam", "learning_rate": 0.001, "weight_decay": 0.01},
+}
+
+
+@pytest.mark.parametrize("kind", MOVING)
+@pytest.mark.parametrize("part", FROZEN)
+def test_a_hundred_steps_move_nothing_that_is_frozen(part, kind):
+    """Bit for bit, running statistics too, with the momentum of earlier steps and weight decay; all else moves."""
+    freeze, factors, stays = FROZEN[part]
+    space = SearchSpace.build(2, resolutions=(32,), kernel_sizes=(3, 5, 7), expand_ratios=(2, 3), depths=(1, 2))
+    net = OFAMobileNetV3(space, num_classes=3, in_channels=1, width_mult=0.25, kernel_rule="rings").initialise()
+    optimizer = PhaseOptimizer(net.train(), one_phase(space, **MOVING[kind]), scaled=False)
+    generator, rng = torch.Generator().manual_seed(0), random.Random(0)
+
+    def steps(count, among, freeze):
+        for _ in range(count):
+            optimizer.begin_step(0)
+            x = torch.randn(4, 1, 32, 32, generator=generator)
+            net(x, among.sample(rng), freeze).square().mean().backward()
+            assert optimizer.step()
+
+    steps(12, space, Freeze())
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    conv = net.get_submodule("stages.1.0.paths.main.depthwise.conv")
+    kernels = {size: conv.tensors(*conv.sizes[:2], size)["weight"].detach().clone() for size in (3, 5, 7)}
+    steps(100, space.restrict(**factors), freeze)
+    still = {name for name, tensor in net.state_dict().items() if torch.equal(tensor, before[name])}
+    assert {name for name in before if stays(name)} <= still
+    still -= {name for name in still if name.endswith("expand.norm.weight")}  # the next normalisation undoes its scale
+    assert still == {name for name in before if stays(name) and not name.endswith("expand.norm.weight")}
+    if freeze.inner_kernels != "off" and part != "all":
+        for size in (3, 5):  # the inner part of the largest kernel is the smaller one, as it was
+            now = conv.tensors(*conv.sizes[:2], 7)["weight"].detach()
+            assert torch.equal(center_crop(now, size), kernels[size]) and not torch.equal(now, kernels[7])

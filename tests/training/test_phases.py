@@ -53,6 +53,7 @@ WRONG: list[tuple[dict, str]] = [
     ({"nesterov": "yes"}, "nesterov"),
     *[({"teacher": v}, "teacher") for v in (None, "first", {"source": "first"})],
     *[({"freeze": v}, "freeze") for v in (None, True)],
+    *[({"stop_rule": v}, "stop_rule") for v in ("stop", True, {"action": "stop"})],
     *[({"resolutions": v}, "resolutions") for v in ((), (20,), (16, 20), 16, "16", (16.5,), ("16",), (16, 16))],
     *[({"clip_gradient": v}, "clip_gradient") for v in (0, -1, "1", float("nan"), True)],
     *[

@@ -10,12 +10,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from onceforall.errors import UserError
 from onceforall.training import plan
 from onceforall.training.checkpoint import save_network
+from onceforall.training.growing import without_weights
 from onceforall.training.phases import Teacher
 from onceforall.training.plan import (
-    activation_bytes,
     expected_step_macs,
     expected_work,
+    phase_to_cost,
     plan_schedule,
+    predict_costs,
     steps_per_epoch,
     student_macs,
     teacher_macs,
@@ -112,24 +114,56 @@ def test_a_plan_is_what_the_ledger_will_say(tmp_path):
         one_phase(AT_16, name="full", sampler="largest", epochs=2),
         one_phase(AT_16, name="same", sampler="largest", teacher=Teacher("first")),
     ]
-    before = {name: tensor.clone() for name, tensor in SUPERNET.state_dict().items()}
-    plans = plan_schedule(SUPERNET, phases, striped().count("train"), CPU)
+    before, told = {name: tensor.clone() for name, tensor in SUPERNET.state_dict().items()}, []
+    plans = plan_schedule(SUPERNET, phases, striped().count("train"), CPU, lambda *counts: told.append(counts))
+    assert told == [(0, 2), (1, 2), (2, 2)]
     assert all(torch.equal(tensor, before[name]) for name, tensor in SUPERNET.state_dict().items())
     run(tmp_path / "run", phases, supernet=two_stages(), random_validation=0)
     for planned, entry in zip(plans, json.loads((tmp_path / "run/ledger.json").read_text()), strict=True):
-        assert (planned.name, planned.steps) == (entry["phase"], entry["steps"])
-        assert planned.student_macs + planned.teacher_macs == entry["macs"]
-        assert planned.activation_bytes == pytest.approx(entry["activation_bytes"], rel=1e-3)
+        cost = planned.cost
+        assert (cost.name, cost.steps) == (entry["phase"], entry["steps"])
+        assert cost.student_macs + cost.teacher_macs == entry["macs"]
+        assert cost.activation_bytes == pytest.approx(entry["activation_bytes"], rel=1e-3)
         assert 0 < planned.seconds < 60  # what it is depends on what else runs here
+
+
+def test_a_network_that_grows_needs_what_its_phases_need():
+    """Counted by hand: parameters of networks built for each space, moments of the optimiser; nothing is computed."""
+    start = SPACE.restrict(depths=(1,), expand_ratios=(3,), kernel_sizes=(3,), resolutions=(16,))
+    spaces = [start, start.extend(depths=(1, 2)), start.extend(depths=(1, 2), kernel_sizes=(3, 5)), start]
+    kinds = ("adam", "sgd", "sgd", "adamw")
+    phases = [
+        one_phase(space, name=f"phase_{i}", optimizer=kind, momentum=0.0 if i == 2 else 0.9)
+        for i, (space, kind) in enumerate(zip(spaces, kinds, strict=True))
+    ]
+    costs = predict_costs(without_weights(SUPERNET, start), phases, 66)
+    nets = [type(SUPERNET)(space, **SUPERNET.options) for space in (*spaces[:3], spaces[2])]
+    counts = [sum(parameter.numel() for parameter in net.parameters()) for net in nets]
+    assert counts[0] < counts[1] < counts[2]
+    assert [cost.parameter_bytes for cost in costs] == [4 * count for count in counts]
+    assert [cost.optimizer_bytes for cost in costs] == [8 * counts[0], 4 * counts[1], 0, 8 * counts[3]]
+    assert costs[0].activation_bytes == costs[3].activation_bytes < costs[1].activation_bytes
+
+
+def test_costs_of_phases_that_were_written_down():
+    """What run.json keeps of a phase is enough to compute its cost again."""
+    teacher = Teacher("previous_phase", "calibrated", "native")
+    phases = [
+        one_phase(SPACE.restrict(depths=(1,)), name="flat", warmup_epochs=1, optimizer="adam", resolutions=(24,)),
+        one_phase(SPACE, name="all", teacher=teacher, favoured=AT_16, favoured_probability=0.5, subnets_per_step=2),
+    ]
+    again = [phase_to_cost(json.loads(json.dumps(phase.to_dict()))) for phase in phases]
+    assert again != phases, "learning rates are not taken over"
+    assert predict_costs(SUPERNET, again, 66) == predict_costs(SUPERNET, phases, 66)
 
 
 @pytest.mark.parametrize(("share", "parts"), [(1.1, 1), (0.6, 2), (0.26, 4), (0.001, 16)])
 def test_micro_batches_are_proposed_for_the_memory_at_hand(monkeypatch, share, parts):
     phase = one_phase(AT_16, sampler="largest")
-    whole = 16 * activation_bytes(SUPERNET, AT_16.largest(), CPU)
-    monkeypatch.setattr(plan, "_free_memory", lambda _: share * whole / plan.MEMORY_SHARE)
+    [cost] = predict_costs(SUPERNET, [phase], 66)
+    monkeypatch.setattr(plan, "_free_memory", lambda _: share * cost.activation_bytes / plan.MEMORY_SHARE)
     [planned] = plan_schedule(SUPERNET, [phase], 66, CPU)
-    assert planned.micro_batches == parts and planned.activation_bytes == whole
+    assert planned.micro_batches == parts and planned.cost == cost
 
 
 def test_free_memory_is_told():

@@ -360,3 +360,67 @@ def test_expansion_of_a_trained_network_opens_only_what_is_new():
     assert {phase.teacher.source for phase in between[:1]} == {"none"} and between[0].teacher.input == "student"
     with pytest.raises(UserError, match="nothing to grow"):
         progressive_expansion(PROX, start=PROX)
+
+
+# -- one factor alone (ProX, Figs. 5 and 6) ----------------------------------------------------------------------------
+
+
+def shrinking_rows(phases):
+    return [expansion_row(phase)[1:] for phase in phases]
+
+
+def test_one_factor_grows_from_the_smallest_of_the_others():
+    phases = progressive_expansion(PROX, only="depths")
+    assert [expansion_row(phase) for phase in phases] == [
+        ("smallest", (1,), (3,), (3,), (160,)),
+        ("depth_1", (1, 2), (3,), (3,), (160,)),
+        ("depth_2", (1, 2, 3), (3,), (3,), (160,)),
+    ]
+    phases = progressive_expansion(PROX, only="kernel_sizes", fixed={"depths": 3, "resolutions": 224})
+    assert shrinking_rows(phases) == [((3,), (3,), sizes, (224,)) for sizes in ((3,), (3, 5), (3, 5, 7))]
+    for mode in ("mixed", "increasing"):
+        phases = progressive_expansion(PROX, only="resolutions", mode=mode)
+        assert shrinking_rows(phases) == [((1,), (3,), (3,), PROX.resolutions[:count]) for count in (1, 2, 3)]
+
+
+def test_one_factor_shrinks_with_the_largest_of_the_others():
+    phases = progressive_shrinking(PROX, only="depths")
+    assert shrinking_rows(phases) == [(depths, (6,), (7,), (224,)) for depths in ((3,), (2, 3), (1, 2, 3))]
+    phases = progressive_shrinking(PROX, only="expand_ratios", fixed={"kernel_sizes": 5})
+    assert shrinking_rows(phases) == [((3,), ratios, (5,), (224,)) for ratios in ((6,), (4, 6), (3, 4, 6))]
+    phases = progressive_shrinking(PROX, only="resolutions")
+    assert [phase.space.resolutions for phase in phases] == [(224,), (192, 224), (160, 192, 224)]
+    [full, level] = progressive_shrinking(
+        ofav2_space({"paths": (1, 4, 5)}, HEIGHTS), only="paths", fixed={"heights": 5}
+    )[-2:]
+    assert {path_code(names) for names in level.space.paths} == {1, 4, 5} and level.space.depths == (4,)
+    assert {path_code(names) for names in full.space.paths} == {5}
+
+
+def test_one_factor_of_a_trained_network_grows_beside_what_it_has():
+    start = PROX.restrict(depths=(1, 2), kernel_sizes=(3, 5), resolutions=(160, 192), expand_ratios=(3, 4))
+    phases = progressive_expansion(PROX, start=start, only="depths")
+    assert [expansion_row(phase) for phase in phases] == [("depth", (1, 2, 3), (3, 4), (3, 5), (160, 192))]
+    with pytest.raises(UserError, match="fixed .*: a network that is trained already keeps"):
+        progressive_expansion(PROX, start=start, only="depths", fixed={"kernel_sizes": 3})
+
+
+@pytest.mark.parametrize("make", [progressive_shrinking, progressive_expansion])
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"only": "depth"}, "Did you mean 'depths'"),
+        ({"only": "widths"}, "widths"),
+        ({"fixed": {"depths": 1}}, "fixed depths: goes with only"),
+        ({"only": "depths", "fixed": {"depths": 1}}, "fixed depths 1: this is the factor that only leaves elastic"),
+        ({"only": "depths", "fixed": {"kernel_sizes": 9}}, "kernel_sizes 9: not among the present choices 3, 5"),
+        ({"only": "depths", "fixed": {"kernel_sizes": "5"}}, "kernel_size '5'"),
+        ({"only": "depths", "fixed": {"kernel_size": 5}}, "Did you mean 'kernel_sizes'"),
+        ({"only": "depths", "fixed": 5}, "fixed 5: give one choice a factor"),
+        ({"only": "depths", "fixed": {"widths": 0.5}}, "no such factor"),
+    ],
+)
+def test_wrong_factors(make, arguments, expected):
+    with pytest.raises(UserError, match=expected) as error:
+        make(SMALL, **arguments)
+    assert "\n" not in str(error.value)

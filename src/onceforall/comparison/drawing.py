@@ -21,7 +21,7 @@ from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.records import read_lines
 
-__all__ = ["Bucket", "Stopwatch", "draw_buckets", "shared_space"]
+__all__ = ["Bucket", "Stopwatch", "draw_buckets", "draw_networks", "shared_space"]
 
 TRIES = 20  # draws for each network wanted, where buckets have fixed edges
 
@@ -129,7 +129,7 @@ def draw_buckets(
         raise UserError(f"{networks} networks in {buckets} buckets of {per_bucket}: each must be at least 1.")
     if edges is None:
         wanted = networks if per_bucket is None else per_bucket * buckets
-        drawn = list(islice(_distinct(space, seed, TRIES * wanted), wanted))
+        drawn = draw_networks(space, wanted, seed)
         costs = [cost(architecture) for architecture in drawn]
         bounds = np.quantile(costs, np.linspace(0, 1, buckets + 1))
         found = [(architecture, value) for architecture, value in zip(drawn, costs, strict=True)]
@@ -150,6 +150,11 @@ def draw_buckets(
     if not kept:
         raise UserError(f"no architecture was found between {edges[0]:g} and {edges[-1]:g}; give other edges.")
     return _cut(kept, edges, share)
+
+
+def draw_networks(space: SearchSpace, networks: int, seed: int) -> list[Architecture]:
+    """So many different random architectures, or all that were found in twenty times as many draws."""
+    return list(islice(_distinct(space, seed, TRIES * networks), networks))
 
 
 def _distinct(space: SearchSpace, seed: int, tries: int) -> Iterator[Architecture]:

@@ -44,6 +44,11 @@ def colours(contents: Contents) -> dict[str, str]:
     return {run["name"]: COLOURS[i % len(COLOURS)] for i, run in enumerate(contents["runs"])}
 
 
+def compared(contents: Contents) -> dict[str, str]:
+    """A colour for each run of which many networks were measured."""
+    return {row["run"]: colours(contents)[row["run"]] for row in contents["overall"]}
+
+
 def time_unit(contents: Contents) -> tuple[str, float]:
     """Unit of the times and its seconds."""
     most = max(run["seconds"]["total"] for run in contents["runs"])
@@ -111,18 +116,22 @@ def _ratio(run: Mapping[str, Any], name: str) -> str:
 
 
 def _scores(contents: Contents) -> "Figure":
-    """Mean and interval of each bucket and run over faint single networks; beside it log-loss."""
+    """Mean and interval of each bucket and run over faint networks; stars: trained alone. Beside it log-loss."""
     metric = contents["metric"]
     names = [name for name in dict.fromkeys((metric, "log_loss")) if _known(contents, name)]
     figure, [panels] = _panels(1, len(names), 6.5 * len(names), 4.8)
     label, scale = cost_scale(contents)
     for axes, name in zip(panels, names, strict=True):
         percent = 100 if name in SHARES else 1
-        for number, (run, colour) in enumerate(colours(contents).items()):
+        for number, (run, colour) in enumerate(compared(contents).items()):
             xs = [scale * network["cost"] for network in contents["networks"]]
             ys = [_scaled(network["runs"][run][name], percent) for network in contents["networks"]]
             axes.scatter(xs, ys, s=9, color=colour, alpha=0.25, linewidths=0)
             _bucket_means(axes, contents, run, name, (number, colour), scale, percent)
+        for single in contents["singles"]:
+            look = {"color": colours(contents)[single["run"]], "marker": "*", "s": 90, "label": single["run"]}
+            value = single["rows"][0]["score" if name == metric else name]
+            axes.scatter([scale * single["cost"]], [_scaled(value, percent)], **look)
         for bucket in contents["buckets"][1:]:
             axes.axvline(scale * bucket["low"], color="#BBBBBB", linewidth=0.8, linestyle=":")
         axes.set_xlabel(label)
@@ -148,7 +157,7 @@ def _bucket_means(
     """A run's points; those of different runs stand beside each other."""
     costs = [network["cost"] for network in contents["networks"]]
     number, colour = look
-    step = scale * 0.012 * (max(costs) - min(costs)) * (number - (len(contents["runs"]) - 1) / 2)
+    step = scale * 0.012 * (max(costs) - min(costs)) * (number - (len(contents["overall"]) - 1) / 2)
     xs, ys, low, high = [], [], [], []
     for place, bucket in enumerate(contents["buckets"], start=1):
         members = [network["cost"] for network in contents["networks"] if network["bucket"] == place]
@@ -227,7 +236,7 @@ def _parts(run: Mapping[str, Any]) -> dict[str, float]:
 def _score_figure(contents: Contents, name: str) -> dict[str, Any]:
     label, scale = cost_scale(contents)
     data: list[dict[str, Any]] = []
-    for run, colour in colours(contents).items():
+    for run, colour in compared(contents).items():
         shown = {"type": "scatter", "name": escaped(run, 40), "legendgroup": run, "marker": {"color": colour}}
         xs = [scale * network["cost"] for network in contents["networks"]]
         ys = [network["runs"][run][name] for network in contents["networks"]]
@@ -244,6 +253,11 @@ def _score_figure(contents: Contents, name: str) -> dict[str, Any]:
             down.append(row["score"] - row["low"] if main else 0)
         error = {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1, "width": 3}
         data.append(shown | {"mode": "lines+markers", "x": xs, "y": ys, "error_y": error})
+    for single in contents["singles"]:
+        value = single["rows"][0]["score" if name == contents["metric"] else name]
+        star = {"symbol": "star", "size": 11, "color": colours(contents)[single["run"]]}
+        shown = {"type": "scatter", "mode": "markers", "name": escaped(single["run"], 40), "marker": star}
+        data.append(shown | {"x": [scale * single["cost"]], "y": [value]})
     yaxis = {"title": {"text": words(name)}, "tickformat": ".1~%" if name in SHARES else ""}
     layout = {"height": 420, "xaxis": {"title": {"text": label}}, "yaxis": yaxis, "hovermode": "closest"}
     return {"data": data, "layout": layout, "caption": f"{words(name)} against {label}".capitalize()}

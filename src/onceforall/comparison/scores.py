@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onceforall.evaluation.evaluate import Evaluation
 from onceforall.evaluation.metrics import mean_interval, paired_bootstrap
 
-__all__ = ["compare_group", "difference_interval", "verdict"]
+__all__ = ["compare_group", "difference_interval", "image_sums", "verdict"]
 
 CONFIDENCE = 0.95
 
@@ -57,7 +57,7 @@ def difference_interval(
     results: Sequence[Evaluation], first: Sequence[Evaluation] | None, metric: str, same_images: bool
 ) -> tuple[float, float, Kind]:
     """The interval for the mean score, or for its difference to that of `first`."""
-    own, base = _sums(results), None if first is None else _sums(first)
+    own, base = image_sums(results), None if first is None else image_sums(first)
     count = len(results)
     if own is None or (first is not None and base is None):
         values = np.array([result.metrics[metric] for result in results])
@@ -66,14 +66,17 @@ def difference_interval(
         low, high = mean_interval(values, CONFIDENCE) if np.isfinite(values).all() else (np.nan, np.nan)
         return float(low), float(high), "networks"
     if base is not None and not (same_images and len(base) == len(own)):
+        own, base = own[~np.isnan(own)], base[~np.isnan(base)]  # without images that are not judged
         half = 1.959964 * np.sqrt(own.var(ddof=1) / len(own) + base.var(ddof=1) / len(base)) / count
         middle = (own.mean() - base.mean()) / count
         return float(middle - half), float(middle + half), "unpaired"
-    low, high = paired_bootstrap(own, np.zeros_like(own) if base is None else base, CONFIDENCE)
+    base = np.zeros_like(own) if base is None else base
+    judged = np.isfinite(own) & np.isfinite(base)  # an image that shows nothing of any class has no score
+    low, high = paired_bootstrap(own[judged], base[judged], CONFIDENCE)
     return low / count, high / count, "paired"
 
 
-def _sums(results: Sequence[Evaluation]) -> NDArray[np.float64] | None:
+def image_sums(results: Sequence[Evaluation]) -> NDArray[np.float64] | None:
     """(images,) each image's score added up over the networks (whole numbers stay whole); None where one has none."""
     scores = [result.correct for result in results if result.correct is not None]
     return np.stack(scores).sum(axis=0, dtype=np.float64) if len(scores) == len(results) else None

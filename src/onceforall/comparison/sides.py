@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from onceforall.architecture import Architecture
+from onceforall.data import ImageData
 from onceforall.errors import UserError
 from onceforall.runs import Run, open_run
 from onceforall.search_space import SearchSpace
 from onceforall.training.ledger import PARTS
 from onceforall.training.records import METRICS, read_lines
 
-__all__ = ["Side", "check_comparable", "differences", "equalities", "open_sides", "same_test_images"]
+__all__ = ["Side", "at_equal_time", "check_comparable", "differences", "equalities", "open_sides", "same_test_images"]
 
+SPLITS = ("train", "validation", "test")
 NEAR = 0.05 + 1e-9  # so much apart counts as equal
 
 
@@ -39,6 +42,11 @@ class Side:
     lines: Sequence[Mapping[str, Any]]
     space: SearchSpace
 
+    @property
+    def single(self) -> Architecture | None:
+        """The network of a run that holds one only, such as one trained by itself."""
+        return self.space.largest() if self.space.size() == 1 else None
+
     def costs(self) -> dict[str, Any]:
         """Epochs, steps, images and multiply-adds, and seconds by what they were spent on, with their total."""
         parts = {part: sum(entry["seconds"].get(part, 0.0) for entry in self.ledger) for part in PARTS}
@@ -46,24 +54,28 @@ class Side:
         return {"epochs": self.epochs, **counts, "seconds": parts | {"total": sum(parts.values())}}
 
     def curves(self, metric: str) -> dict[str, Any]:
-        """Losses and validations over steps and multiply-adds, with the steps and multiply-adds at which phases begin.
+        """Losses and validations over steps, multiply-adds and seconds, and where phases begin.
 
-        Within a phase multiply-adds are spread evenly over its steps; in one that is not complete they are unknown.
+        Within a phase multiply-adds and seconds are spread evenly over its steps; in one that is not complete they are
+        unknown.
         """
         begun, starts = {}, []
-        steps, macs = 0, 0
+        steps, macs, seconds = 0, 0, 0.0
         for entry in self.ledger:
-            begun[entry["phase"]] = (steps, macs, entry["macs"] / max(1, entry["steps"]))
+            share, took = 1 / max(1, entry["steps"]), sum(entry["seconds"].values())
+            begun[entry["phase"]] = (steps, (macs, entry["macs"] * share), (seconds, took * share))
             starts.append({"phase": entry["phase"], "step": steps, "macs": macs})
-            steps, macs = steps + entry["steps"], macs + entry["macs"]
+            steps, macs, seconds = steps + entry["steps"], macs + entry["macs"], seconds + took
         points = []
         for line in self.lines:
             if line["phase"] not in begun and line["phase"] not in [start["phase"] for start in starts]:
                 starts.append({"phase": line["phase"], "step": points[-1]["step"] if points else 0, "macs": None})
-            point = {"step": line["step"], "macs": None, "train_loss": line["train_loss"]}
+            point = {"phase": line["phase"], "step": line["step"], "train_loss": line["train_loss"]}
+            point |= {"macs": None, "seconds": None}
             if line["phase"] in begun:
-                first, before, each = begun[line["phase"]]
-                point["macs"] = before + (line["step"] - first) * each
+                first, *amounts = begun[line["phase"]]
+                for name, (before, each) in zip(("macs", "seconds"), amounts, strict=True):
+                    point[name] = before + (line["step"] - first) * each
             scores = line.get("validation") or {}
             for kind in ("smallest", "largest"):
                 point[kind] = (_of_kind(scores, kind) or {}).get(metric)
@@ -78,8 +90,23 @@ def _of_kind(scores: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
     )
 
 
-def open_sides(folders: Sequence[str | Path], data: str | Path | None = None) -> list[Side]:
-    """Open the runs. Raises `UserError` for one run only, the same one twice, and runs that cannot be compared."""
+def at_equal_time(curves: Mapping[str, Mapping[str, Any]], seconds: float) -> dict[str, Any]:
+    """The last validated point of each run's curve that was reached after so many seconds; None where there is none."""
+    out = {}
+    for name, curve in curves.items():
+        known = [point for point in curve["points"] if point["seconds"] is not None and point["largest"] is not None]
+        reached = [point for point in known if point["seconds"] <= seconds * (1 + 1e-9)]
+        out[name] = reached[-1] if reached else None
+    return out
+
+
+def open_sides(
+    folders: Sequence[str | Path], data: str | Path | None = None, names: Sequence[str] | None = None
+) -> list[Side]:
+    """Open the runs, by default by the names of their folders.
+
+    Raises `UserError` for one run only, the same one twice, and runs that cannot be compared.
+    """
     paths = [Path(folder) for folder in folders]
     if len(paths) < 2:
         raise UserError(f"{len(paths)} run: give at least two to compare.")
@@ -88,7 +115,7 @@ def open_sides(folders: Sequence[str | Path], data: str | Path | None = None) ->
     if twice:
         raise UserError(f"{twice[0]} is given twice; give different runs.")
     sides = []
-    for path, name in zip(paths, _names(places), strict=True):
+    for path, name in zip(paths, names or _names(places), strict=True):
         run = open_run(path, data)
         lines = read_lines(path / METRICS)
         [phase] = [phase for phase in run.described["phases"] if phase["name"] == run.phase]
@@ -98,7 +125,7 @@ def open_sides(folders: Sequence[str | Path], data: str | Path | None = None) ->
 
 
 def check_comparable(sides: Sequence[Side]) -> None:
-    """Raise `UserError` unless all runs have the same task and classes."""
+    """Raise `UserError` unless all runs have the same task and classes, and some images in common."""
     first = sides[0]
     for side in sides[1:]:
         if side.run.task.name != first.run.task.name:
@@ -108,6 +135,13 @@ def check_comparable(sides: Sequence[Side]) -> None:
         if own != other:
             shown = f"{len(own)} ({', '.join(own[:3])}...) and {len(other)} ({', '.join(other[:3])}...)"
             raise UserError(f"{first.name} and {side.name} have different classes, {shown}: they cannot be compared.")
+        if not _files(first) & _files(side):
+            names = f"{first.run.data.name!r} and {side.run.data.name!r}"
+            raise UserError(f"{first.name} and {side.name} have no image in common, {names}: they cannot be compared.")
+
+
+def _files(side: Side) -> set[str]:
+    return {name for split in SPLITS for name in side.run.data.files(split)}
 
 
 def _names(places: Sequence[Path]) -> list[str]:
@@ -132,7 +166,12 @@ def _ledger(folder: Path) -> list[dict[str, Any]]:
 
 def same_test_images(sides: Sequence[Side], split: str) -> bool:
     """Whether all runs have the same images in a split, in the same order, as far as names and labels tell."""
-    first, *others = [(side.run.data.files(split), side.run.data.labels(split).tolist()) for side in sides]
+
+    def names_and_labels(side: Side) -> tuple[list[str], list[int]]:
+        data = side.run.data
+        return data.files(split), data.labels(split).tolist() if isinstance(data, ImageData) else []
+
+    first, *others = map(names_and_labels, sides)
     return all(other == first for other in others)
 
 
@@ -153,7 +192,7 @@ def differences(sides: Sequence[Side], split: str, calibration_images: int | Non
 
     described = {side.name: side.run.described for side in sides}
     differ("data", lambda side: _facts(described[side.name]["data"], "name", "preparation", "augmentation"))
-    if not all(same_test_images(sides, name) for name in ("train", "validation", "test")):
+    if not all(same_test_images(sides, name) for name in SPLITS):
         paired = same_test_images(sides, split)
         more = "" if paired else " Test images differ, so intervals are not paired and wider."
         out.append(f"the runs differ in their split of the images.{more}")
@@ -169,7 +208,8 @@ def differences(sides: Sequence[Side], split: str, calibration_images: int | Non
     options = [described[side.name]["network"]["options"] for side in sides]
     names = [name for name in options[0] if any(other.get(name) != options[0][name] for other in options)]
     differ("options of their networks", lambda side: _facts(described[side.name]["network"]["options"], *names), first)
-    if any(side.space != sides[0].space for side in sides):
+    spaces = [side.space for side in sides if side.single is None]
+    if any(space != spaces[0] for space in spaces):
         out.append("the runs differ in their search space: only what all of them trained is measured.")
     machine = ("cpu", "gpus", "torch", "torch_threads")
     more = " Compare multiply-adds rather than times."

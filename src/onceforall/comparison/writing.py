@@ -9,11 +9,11 @@ from onceforall.errors import UserError
 from onceforall.evaluation.results import format_count
 from onceforall.files import write_json, write_text
 from onceforall.report.page import Section, Table, render_page
+from onceforall.report.tables import csv_text, markdown_table
 from onceforall.report.wording import MISSING, SHARES, show_duration, show_number, show_range, words
-from onceforall.studies.tables import csv_text, markdown_table
 from onceforall.training.ledger import PARTS
 
-__all__ = ["short_table", "write_comparison"]
+__all__ = ["bucket_table", "equal_time_table", "short_table", "single_tables", "write_comparison"]
 
 CSV, JSON, MARKDOWN, PAGE = "comparison.csv", "comparison.json", "comparison.md", "comparison.html"
 READING = {
@@ -57,7 +57,7 @@ def short_table(contents: Contents) -> tuple[list[str], list[list[str]]]:
     table = _overall_table(contents)
     cost = {run["name"]: run for run in contents["runs"]}
     rows = []
-    for row in table.rows:
+    for row in [*table.rows, *(_cells(single["rows"][0], contents["metric"]) for single in contents["singles"])]:
         run = cost[str(row[0])]
         own = [show_duration(run["seconds"]["total"]), format_count(run["macs"]), str(run["epochs"])]
         rows.append([str(row[0]), *own, *(cell if isinstance(cell, str) else str(cell[0]) for cell in row[1:])])
@@ -87,11 +87,12 @@ def _sections(contents: Contents) -> list[Section]:
         "begins. With a teacher the training loss includes the distance to it, so levels of losses compare only within "
         "a run. Multiply-adds within a phase are spread evenly over its steps."
     )
-    scores = [_overall_table(contents), _bucket_table(contents), *ends]
+    scores = [_overall_table(contents), bucket_table(contents), *ends, *single_tables(contents)]
+    tables = [_training_table(contents), equal_time_table(contents)]
     training = "Seconds of waiting, whatever for; multiply-adds of students and teachers, forward and backward."
     return [
         Section("Differences between the runs", notices=list(contents["warnings"]), text=_equal(contents)),
-        Section("Training", training, figures=figures["training"], tables=[_training_table(contents)]),
+        Section("Training", training, figures=figures["training"], tables=tables),
         Section("Scores", measured, figures=figures["scores"], tables=scores),
         Section("Convergence", curves, figures=figures["convergence"]),
     ]
@@ -118,8 +119,32 @@ def _training_table(contents: Contents) -> Table:
     return Table(head, rows, "What training cost")
 
 
+def equal_time_table(contents: Contents) -> Table:
+    """How far the runs had come when the quickest ended, by what they validated while training."""
+    metric, equal = contents["metric"], contents["equal_time"]
+    rows = []
+    for name, point in equal["reached"].items():
+        if point is None:
+            rows.append([name, "not yet validated", *[(MISSING, "")] * 3])
+            continue
+        scores = [(show_number(metric, point[kind]), point[kind]) for kind in ("smallest", "largest")]
+        rows.append([name, point["phase"], (str(point["step"]), point["step"]), *scores])
+    head = ["run", "phase", "step", f"smallest, validation {words(metric)}", f"largest, validation {words(metric)}"]
+    after = f"At equal time: the last validation before {equal['run']} ended, after {show_duration(equal['seconds'])}"
+    return Table(head, rows, f"{after}. Smallest and largest are those of the phase")
+
+
 def _overall_table(contents: Contents) -> Table:
     return _rows_table("All measured sub-networks", contents["overall"], contents["metric"])
+
+
+def single_tables(contents: Contents) -> list[Table]:
+    """Each network that a run holds alone, and the same taken from the other runs; differences are to the former."""
+    return [
+        _rows_table(f"The network of {single['run']}, and the same taken from the others", single["rows"], metric)
+        for metric in [contents["metric"]]
+        for single in contents["singles"]
+    ]
 
 
 def _rows_table(caption: str, rows: Rows, metric: str) -> Table:
@@ -154,7 +179,8 @@ def _number(value: float | None) -> str:
     return MISSING if value is None else f"{value:.4f}"
 
 
-def _bucket_table(contents: Contents) -> Table:
+def bucket_table(contents: Contents) -> Table:
+    """Scores by latency, or by multiply-adds."""
     metric, latency = contents["metric"], contents["cost"] == "latency_ms"
     head = _rows_table("", contents["overall"], metric).head
     rows = []
@@ -167,11 +193,12 @@ def _bucket_table(contents: Contents) -> Table:
 
 
 def _csv_rows(contents: Contents) -> list[dict[str, Any]]:
-    """A row for each run and group: all networks, each bucket, the smallest and the largest."""
+    """A row for each run and group: all networks, each bucket, the smallest, the largest, networks of single runs."""
     groups: list[tuple[str, Any, Any, Rows]] = [("all", None, None, contents["overall"])]
     for number, bucket in enumerate(contents["buckets"], start=1):
         groups.append((f"bucket {number}", bucket["low"], bucket["high"], bucket["rows"]))
     groups += [(name, None, None, rows) for name, rows in contents["ends"].items()]
+    groups += [(f"network of {single['run']}", None, None, single["rows"]) for single in contents["singles"]]
     columns = ["run", "networks", "score", "low", "high", "log_loss", "macs", "difference", "difference_low"]
     columns += ["difference_high", "log_loss_difference", "interval", "verdict"]
     cost = {run["name"]: run for run in contents["runs"]}

@@ -1,5 +1,7 @@
 """Images with labels: from a folder, Tiny ImageNet, retinal OCT, the built-in digits or arrays to batches.
 
+Volumes with label volumes: from a folder in the layout of the Medical Segmentation Decathlon or nnU-Net.
+
 Importing this package does not import torch; training and evaluation batches do when they are made.
 """
 
@@ -12,26 +14,40 @@ from onceforall.data.arrays import array_set
 from onceforall.data.assembly import DataOptions, data_from_arrays, data_from_files
 from onceforall.data.augmentation import Augmentation
 from onceforall.data.check import DataReport, check_data
+from onceforall.data.dataset import DataSet
 from onceforall.data.decoding import UnreadableImage
 from onceforall.data.digits import digits
 from onceforall.data.folder import list_folder
 from onceforall.data.images import ImageData
+from onceforall.data.label_schemes import LabelScheme
 from onceforall.data.listing import existing_folder
 from onceforall.data.preparation import Preparation
 from onceforall.data.retinal_oct import is_retinal_oct, list_retinal_oct
 from onceforall.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
+from onceforall.data.volume_augmentation import VolumeAugmentation
+from onceforall.data.volume_check import VolumeReport
+from onceforall.data.volume_data import VolumeData
+from onceforall.data.volume_loading import load_volumes
+from onceforall.data.volumes import VolumePreparation
 from onceforall.errors import UserError, check_choice
 
 __all__ = [
     "KINDS",
     "Augmentation",
     "DataReport",
+    "DataSet",
     "ImageData",
+    "LabelScheme",
     "Preparation",
     "UnreadableImage",
+    "VolumeAugmentation",
+    "VolumeData",
+    "VolumePreparation",
+    "VolumeReport",
     "check_data",
     "from_arrays",
     "load_data",
+    "load_volumes",
 ]
 
 KINDS = ("auto", "folder", "tiny_imagenet", "retinal_oct", "digits")
@@ -138,6 +154,10 @@ def _detect(path: str | Path | None) -> str:
     if path is None:
         return "digits"
     root = existing_folder(path)
+    if (root / "imagesTr").is_dir():
+        raise UserError(
+            f"data folder {str(path)!r} holds volumes; load it by load_volumes, in a recipe by kind 'volumes'."
+        )
     if is_retinal_oct(root):
         return "retinal_oct"
     return "tiny_imagenet" if is_tiny_imagenet(root) else "folder"

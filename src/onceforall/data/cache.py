@@ -6,15 +6,12 @@ renamed into place, so it is whole or absent, and of two processes that build it
 right. File contents are hashed again only when size or time stamps changed.
 """
 
-import errno
 import hashlib
 import json
 import math
 import os
 import shutil
-import socket
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +21,7 @@ from typing import Any, final
 import numpy as np
 
 from onceforall.data.decoding import ImageHeader, UnreadableImage, decode, read_header
+from onceforall.data.entries import building, make_folder, read_json, remove_stale
 from onceforall.data.preparation import Preparation, to_stored
 from onceforall.errors import UserError
 from onceforall.files import write_text
@@ -33,7 +31,6 @@ __all__ = ["CachedImages", "Storage", "cache_folder", "cached_images", "file_dig
 VERSION = 1  # raise it when decoding or the stored form changes
 CHUNK = 256  # images decoded at a time
 SETTLED = 2.0  # seconds after which a file's time stamps are trusted to change with its content
-STALE = 86_400.0  # seconds after which a temporary folder is taken for what a killed process left behind
 
 Progress = Callable[[str, int, int], None]
 
@@ -97,13 +94,13 @@ def cached_images(
     unreadable files, unless `skip_unreadable`; and when the cache cannot be written.
     """
     place = cache_folder(folder)
-    _make_folder(place)
+    make_folder(place)
     digests, unreadable = file_digests(root, files, place, progress)
     wanted = [VERSION, *storage.key(), list(zip(files, digests, strict=True))]
     key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:32]
     found = _open_entry(place / key, files, key)
     if found is None:
-        _remove_stale(place)
+        remove_stale(place)
         found = _build(place, key, root, files, digests, storage, unreadable, skip_unreadable, progress)
     if found.unreadable and not skip_unreadable:
         raise unreadable_error(found.unreadable, len(files))
@@ -131,7 +128,7 @@ def file_digests(
     Remembers digests in `place` by size and time stamps, so that a second look reads no file.
     """
     memo = place / f"digests-{hashlib.sha256(str(root).encode()).hexdigest()[:32]}.json"
-    known = _read_json(memo)
+    known = read_json(memo)
     now = time.time_ns()
     remembered: dict[str, Any] = {}
     digests: list[str] = []
@@ -226,10 +223,8 @@ def _build(
         channels, storage.fit, bit_depth=bit_depth, store_size=store_size, white_border=storage.white_border
     )
     shape = (channels, *(shapes[0] if store_size is None else (store_size, store_size)))
-    temporary = place / f".building-{key}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    try:
+    with building(place, key, _whole) as temporary:
         _check_space(place, len(files) * math.prod(shape) * bit_depth // 8)
-        temporary.mkdir()
         dtype = np.dtype("<u2" if bit_depth == 16 else "u1")
         rows = _decoded(root, files, preparation, shape, dtype, unreadable, progress)
         _write_array(temporary / "images.npy", (len(files), *shape), dtype, rows)
@@ -244,11 +239,6 @@ def _build(
             "sizes": [[*size, shapes.count(size)] for size in sorted(set(shapes))],
         }
         (temporary / "index.json").write_text(json.dumps(index), encoding="utf-8")
-        _move_into_place(temporary, place / key)
-    except OSError as error:
-        raise _write_error(place, error) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     built = _open_entry(place / key, files, key)
     if built is None:
         raise UserError(
@@ -299,25 +289,6 @@ def _write_array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], rows:
         os.fsync(stream.fileno())
 
 
-def _move_into_place(temporary: Path, entry: Path) -> None:
-    if entry.exists() and not _whole(entry):
-        broken = entry.with_name(f".broken-{uuid.uuid4().hex[:8]}")
-        os.rename(entry, broken)
-        shutil.rmtree(broken, ignore_errors=True)
-    try:
-        os.rename(temporary, entry)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES) or not _whole(entry):
-            raise  # otherwise another process was first; its entry has the same content
-
-
-def _make_folder(place: Path) -> None:
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _write_error(place, error) from None
-
-
 def _check_space(place: Path, needed: int) -> None:
     free = shutil.disk_usage(place).free
     if needed > free:
@@ -327,23 +298,6 @@ def _check_space(place: Path, needed: int) -> None:
         )
 
 
-def _write_error(place: Path, error: OSError) -> UserError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return UserError(
-        f"{'disk full: ' if full else ''}the cache in {str(place)!r} cannot be written "
-        f"({error.strerror or error}); free some space or set ONCEFORALL_CACHE to another folder."
-    )
-
-
-def _remove_stale(place: Path) -> None:
-    for folder in place.glob(".building-*"):
-        try:
-            if time.time() - folder.stat().st_mtime > STALE:
-                shutil.rmtree(folder, ignore_errors=True)
-        except OSError:
-            continue  # its owner was quicker
-
-
 # Opening ---------------------------------------------------------------------------------------------------------
 
 
@@ -351,7 +305,7 @@ def _open_entry(entry: Path, files: Sequence[str], key: str) -> CachedImages | N
     """The entry, or None where it is absent or damaged (then it is built again)."""
     if not _whole(entry):
         return None
-    index = _read_json(entry / "index.json")
+    index = read_json(entry / "index.json")
     return CachedImages(
         images=np.load(entry / "images.npy", mmap_mode="r", allow_pickle=False),
         digests=tuple(index["digests"]),
@@ -365,7 +319,7 @@ def _open_entry(entry: Path, files: Sequence[str], key: str) -> CachedImages | N
 
 def _whole(entry: Path) -> bool:
     """Whether both files are there and the array is as long as its header says."""
-    index = _read_json(entry / "index.json")
+    index = read_json(entry / "index.json")
     if not {"files", "digests", "unreadable", "bit_depth", "store_size", "sizes"} <= set(index):
         return False
     try:
@@ -373,11 +327,3 @@ def _whole(entry: Path) -> bool:
     except (OSError, ValueError, EOFError):
         return False
     return len(images) == len(index["files"])
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -10,9 +10,11 @@ from typing import Any, final
 from onceforall.data.decoding import UnreadableImage, decode, read_header
 from onceforall.data.folder import split_folders
 from onceforall.data.listing import IMAGE_SUFFIXES, existing_folder, files_below, subfolders
+from onceforall.data.msd import is_volume_folder
 from onceforall.data.retinal_oct import is_retinal_oct, patient_of
 from onceforall.data.splits import SPLITS
 from onceforall.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
+from onceforall.data.volume_check import VolumeReport, check_volumes
 from onceforall.errors import check_choice
 
 __all__ = ["DataReport", "check_data"]
@@ -160,15 +162,17 @@ def _block(title: str, entries: Sequence[str]) -> list[str]:
 
 def check_data(
     path: str | Path, kind: str = "auto", progress: Callable[[str, int, int], None] | None = None
-) -> DataReport:
+) -> DataReport | VolumeReport:
     """Read and decode every file of a data folder once and report what it holds.
 
-    `kind`: "auto", "folder", "tiny_imagenet" or "retinal_oct". A bad file, an empty class or a single class is
-    reported, not raised; a missing or empty folder raises `UserError`. `progress(job, done, total)` is called with job
-    "check".
+    `kind`: "auto", "folder", "tiny_imagenet", "retinal_oct" or "volumes" (see `check_volumes`). A bad file, an empty
+    class or a single class is reported, not raised; a missing or empty folder raises `UserError`.
+    `progress(job, done, total)` is called with job "check".
     """
-    check_choice("kind", kind, ("auto", "folder", "tiny_imagenet", "retinal_oct"))
+    check_choice("kind", kind, ("auto", "folder", "tiny_imagenet", "retinal_oct", "volumes"))
     root = existing_folder(path)
+    if kind == "volumes" or (kind == "auto" and is_volume_folder(root)):
+        return check_volumes(path, progress=progress)
     if kind == "auto":
         kind = "retinal_oct" if is_retinal_oct(root) else "tiny_imagenet" if is_tiny_imagenet(root) else "folder"
     splits, classes, entries = _tiny_entries(root) if kind == "tiny_imagenet" else _folder_entries(root)

@@ -39,7 +39,8 @@ def list_folder(path: str | Path, classes: int | Sequence[str] | None = None) ->
 
     With `train` beside `val` or `test`, these are taken as they are and a missing one stays open (it will be
     taken from the training images). Every file in a class folder is listed, image or not, hidden ones excepted.
-    Raises `UserError` for a missing or empty folder, an empty class, or fewer than two classes.
+    Raises `UserError` for a missing or empty folder, an empty class, a class that a split folder lacks, or fewer than
+    two classes.
     """
     root = existing_folder(path)
     parts = split_folders(root)
@@ -60,7 +61,7 @@ def list_folder(path: str | Path, classes: int | Sequence[str] | None = None) ->
     if bare:
         raise UserError(f"{str(path)!r}: {bare[0]!r} holds no files in class folders; fill it, or remove or rename it.")
     rows.sort()
-    return Listing(
+    listing = Listing(
         name=root.name,
         root=root,
         classes=tuple(chosen),
@@ -68,6 +69,8 @@ def list_folder(path: str | Path, classes: int | Sequence[str] | None = None) ->
         labels=tuple(row[1] for row in rows),
         splits=tuple(row[2] for row in rows),
     )
+    _check_splits(listing)
+    return listing
 
 
 def _check_filled(
@@ -78,3 +81,16 @@ def _check_filled(
     if empty:
         where = f" in {parts['train']!r}" if parts else ""
         raise UserError(f"{str(path)!r}: no files{where} for class {', '.join(empty)}; fill or remove these folders.")
+
+
+def _check_splits(listing: Listing) -> None:
+    """Every split folder holds images of every class: a score over fewer classes would mislead."""
+    for split, folder in split_folders(listing.root).items():
+        rows = zip(listing.labels, listing.files, strict=True)
+        present = {label for label, file in rows if file.startswith(f"{folder}/")}
+        missing = [name for label, name in enumerate(listing.classes) if label not in present]
+        if missing:
+            raise UserError(
+                f"{str(listing.root)!r}: no images of class {', '.join(missing)} in {folder!r}, the {split} split; add "
+                "some, remove that folder, or leave the class out."
+            )

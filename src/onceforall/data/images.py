@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from onceforall.data.augmentation import Augmentation
+from onceforall.data.dataset import DataSet
 from onceforall.data.preparation import Preparation, check_whole, network_input
 from onceforall.data.splits import SPLITS, write_split_file
 from onceforall.errors import UserError, check_choice
@@ -26,7 +27,7 @@ CHUNK = 512  # images prepared at a time
 
 
 @final
-class ImageData:
+class ImageData(DataSet):
     """Images with labels in three splits: "train", "validation", "test".
 
     Made by `onceforall.data.load_data` or `from_arrays`. Pixels stay in `images`, (N, channels, h, w) uint8 or uint16
@@ -54,7 +55,7 @@ class ImageData:
     ) -> None:
         self.name = name
         self.classes = tuple(classes)
-        self.preparation = preparation
+        self._preparation = preparation
         self.augmentation = augmentation
         self._images = images
         self._files = tuple(files)
@@ -71,9 +72,9 @@ class ImageData:
         self.fingerprint = self._fingerprint(digests)
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.classes)
+    def preparation(self) -> Preparation:
+        """How pixels become the input of a network."""
+        return self._preparation
 
     @property
     def channels(self) -> int:

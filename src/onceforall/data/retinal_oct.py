@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 from onceforall.data.folder import list_folder, split_folders
 from onceforall.data.listing import Listing, files_below, subfolders
 from onceforall.data.splits import SPLITS, groups_from_pattern
-from onceforall.errors import UserError
 
 __all__ = ["CLASSES", "EXPECTED", "PATIENT", "is_retinal_oct", "list_retinal_oct", "patient_of"]
 
@@ -48,7 +47,6 @@ def list_retinal_oct(path: str | Path, classes: int | Sequence[str] | None = Non
     that a split folder lacks.
     """
     listing = list_folder(path, classes)
-    _check_splits(listing)
     if not patients:
         return listing
     groups = groups_from_pattern(listing.files, PATIENT, EXPECTED)
@@ -66,16 +64,3 @@ def list_retinal_oct(path: str | Path, classes: int | Sequence[str] | None = Non
         groups=tuple(groups[i] for i in kept),
         left_out=tuple(listing.files[i] for i in rows if listing.splits[i] != home[groups[i]]),
     )
-
-
-def _check_splits(listing: Listing) -> None:
-    """Every split folder holds images of every class: a score over fewer classes would mislead."""
-    for split, folder in split_folders(listing.root).items():
-        rows = zip(listing.labels, listing.files, strict=True)
-        present = {label for label, file in rows if file.startswith(f"{folder}/")}
-        missing = [name for label, name in enumerate(listing.classes) if label not in present]
-        if missing:
-            raise UserError(
-                f"{str(listing.root)!r}: no images of class {', '.join(missing)} in {folder!r}, the {split} split; add "
-                "some, remove that folder, or leave the class out."
-            )

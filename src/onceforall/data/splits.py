@@ -289,15 +289,15 @@ def kept_splits(
 def write_split_file(
     path: str | Path,
     files: Sequence[str],
-    class_names: Sequence[str],
+    class_names: Sequence[str] | None,
     splits: Sequence[str],
     groups: Sequence[str] | None = None,
 ) -> None:
-    """Write `file,class,split` (and `group`) as CSV, sorted by file; the file appears whole or not at all."""
-    header = ["file", "class", "split"] + (["group"] if groups is not None else [])
-    columns = [files, class_names, splits] + ([groups] if groups is not None else [])
+    """Write `file,class,split,group` as CSV, sorted by file, without what is None; it appears whole or not at all."""
+    named = {"file": files, "class": class_names, "split": splits, "group": groups}
+    columns = {name: column for name, column in named.items() if column is not None}
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(sorted(zip(*columns, strict=True)))
+    writer.writerow(columns)
+    writer.writerows(sorted(zip(*columns.values(), strict=True)))
     write_text(Path(path), stream.getvalue())

@@ -8,25 +8,27 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
+from math import prod
 from typing import Literal, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from onceforall.architecture import Architecture, Resolution, is_whole, side
-from onceforall.data.images import ImageData
+from onceforall.architecture import Architecture, Resolution, is_whole
+from onceforall.data.dataset import DataSet
 from onceforall.errors import UserError, check_choice
 from onceforall.evaluation.calibration import CalibrationRule, calibrate
 from onceforall.evaluation.cost import Cost, cost
 from onceforall.evaluation.exits import exit_answer, weights_of_exits
-from onceforall.evaluation.tasks import Task
+from onceforall.evaluation.tasks import Task, window_of
 from onceforall.evaluation.trunks import Trunk, group_by_trunk
 from onceforall.supernets.supernet import Supernet
 
 __all__ = ["Evaluation", "calibrated_subnet", "calibration_batches", "evaluate", "evaluate_each"]
 
 CALIBRATION_BATCH = 128
+VOLUMES = 4  # at most so many volumes in a batch, of calibration too
 KEPT_BYTES = 2 << 30  # prepared images of one resolution that are kept for all its trunks
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
@@ -43,9 +45,11 @@ class Evaluation:
         cost: its analytic cost.
         metrics: the task's numbers.
         calibration_images: training images from which its batch normalisation was re-estimated; 0 if it was not.
-        probabilities: (images, outputs, ...) in the order of the split, where they were asked for.
+        probabilities: (images, outputs, ...) in the order of the split, where they were asked for and the task
+            keeps them.
         split: on which images.
-        correct: (images,) the task's score of each image, where it has one; of a class, whether it is right.
+        correct: (images,) the task's score of each image, where it has one: of a class, whether it is right; of a
+            map, its mean Dice, NaN where the image is not judged.
     """
 
     architecture: Architecture
@@ -58,31 +62,48 @@ class Evaluation:
 
 
 def calibration_batches(
-    data: ImageData,
+    data: DataSet,
     resolution: Resolution,
     images: int,
     *,
     seed: int = 0,
+    batch_size: int | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of a fixed random part of the training images, prepared as for evaluation.
 
-    The part is the same for every resolution. Batches have equal sizes of at most 128, up to one image, and mix
-    classes as training batches do: of batches sorted by class the mean of the variances would be far too small.
+    The part is the same for every resolution. Batches have equal sizes of at most `batch_size`, 128 by default, up to
+    one image, and mix classes as training batches do: of batches sorted by class the mean of the variances would be
+    far too small. Of an image larger than the resolution a window of that size is taken, at a place drawn by `seed`.
     """
     count = min(images, data.count("train"))
     if count < 1:
         raise UserError(f"calibration with {images} of {data.count('train')} training images: must be at least 1.")
     indices = np.random.default_rng([seed, 0xCA11]).permutation(data.count("train"))[:count]
-    size = -(-count // -(-count // CALIBRATION_BATCH))
-    return data.batches("train", side(resolution), size, indices=indices, device=device, dtype=dtype)
+    size = -(-count // -(-count // (batch_size or CALIBRATION_BATCH)))
+    batches = data.batches("train", resolution, size, indices=indices, device=device, dtype=dtype)
+    return _windows(batches, resolution, np.random.default_rng([seed, 0x51DE]))
+
+
+def _windows(
+    batches: Iterable[tuple[Tensor, Tensor]], resolution: Resolution, rng: np.random.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Of images (n, channels, *grid) and label maps on a grid larger than `resolution` a window of that size."""
+    for images, targets in batches:
+        window = window_of(resolution, images.ndim - 2)
+        spare = [have - want for have, want in zip(images.shape[2:], window, strict=True)]
+        if any(spare):
+            starts = [int(rng.integers(0, free, endpoint=True)) for free in spare]
+            cut = (..., *(slice(start, start + want) for start, want in zip(starts, window, strict=True)))
+            images, targets = images[cut].clone(), targets[cut].clone()  # a view would keep the whole image
+        yield images, targets
 
 
 def calibrated_subnet(
     supernet: Supernet,
     architecture: Architecture,
-    data: ImageData,
+    data: DataSet,
     *,
     images: int = 512,
     rule: CalibrationRule = "reference",
@@ -92,16 +113,32 @@ def calibrated_subnet(
     net = supernet.subnet(architecture)
     first = next(net.parameters())
     batches = calibration_batches(
-        data, architecture.resolution, images, seed=seed, device=first.device, dtype=first.dtype
+        data,
+        architecture.resolution,
+        images,
+        seed=seed,
+        batch_size=batch_limit(net, CALIBRATION_BATCH),
+        device=first.device,
+        dtype=first.dtype,
     )
     return calibrate(net, batches, rule).eval()
+
+
+def batch_limit(supernet: Supernet, images: int) -> int:
+    """How many inputs of `supernet` a batch may hold: `images`, but no more than 4 volumes."""
+    return images if spatial_dims(supernet) == 2 else min(images, VOLUMES)
+
+
+def spatial_dims(supernet: Supernet) -> int:
+    """Spatial axes of the inputs of `supernet`: 2 for images, 3 for volumes."""
+    return supernet.options.get("spatial_dims", 2)
 
 
 def evaluate(
     supernet: Supernet,
     architectures: Sequence[Architecture],
     task: Task,
-    data: ImageData,
+    data: DataSet,
     *,
     split: str = "test",
     calibration_images: int = 512,
@@ -116,8 +153,9 @@ def evaluate(
 
     With `calibration_images=0` the supernet's own running statistics are used; that shows what calibration is worth
     and nothing else. An architecture with several exits answers with the sum of their raw outputs, each with its
-    number of `exit_weights`, which has one for each exit of the supernet; by default with their mean. `progress` is
-    called with each result as it comes; they are returned in the order of `architectures`.
+    number of `exit_weights`, which has one for each exit of the supernet; by default with their mean. A batch holds
+    at most `batch_size` images, and no more than 4 volumes. `progress` is called with each result as it comes; they
+    are returned in the order of `architectures`.
     """
     found: dict[Architecture, Evaluation] = {}
     for evaluation in evaluate_each(
@@ -143,7 +181,7 @@ def evaluate_each(
     supernet: Supernet,
     architectures: Iterable[Architecture],
     task: Task,
-    data: ImageData,
+    data: DataSet,
     *,
     splits: Sequence[str] = ("test",),
     images: int | None = None,
@@ -160,14 +198,14 @@ def evaluate_each(
     Architectures that are beginnings of another share its pass (`group_by_trunk`), and all splits the calibrated
     network; the results are those of each by itself. Of a resolution with more than one trunk the prepared images of
     calibration and splits are kept meanwhile, on the network's device, where they take at most 2 GiB
-    (images x channels x pixels x 4 bytes); otherwise they are prepared again for each trunk.
+    (images x channels x pixels x 4 bytes, and label maps); otherwise they are prepared again for each trunk.
 
     Args:
         supernet, architectures, task, data: as for `evaluate`; an architecture that is given twice is measured once.
         splits: names of splits; their results follow one another.
         images: only the first so many of each split.
         calibration_images, calibration_rule, batch_size, seed, exit_weights: as for `evaluate`.
-        keep: architectures whose probabilities are wanted.
+        keep: architectures whose probabilities are wanted, if the task keeps any.
         timed: a context for the time spent on calibration and on prediction.
     """
     for split in splits:
@@ -180,8 +218,7 @@ def evaluate_each(
     weights = weights_of_exits(supernet.space, exit_weights)
     trunks = group_by_trunk(architectures)
     costs = {member: cost(supernet, member) for trunk in trunks for member in trunk.members}
-    for size in {trunk.architecture.resolution for trunk in trunks}:
-        side(size)
+    keep = keep if task.keeps_probabilities else ()
     calibrated = min(calibration_images, data.count("train"))
 
     def work() -> Iterator[Evaluation]:
@@ -207,7 +244,7 @@ def evaluate_each(
 
 def _batches(
     supernet: Supernet,
-    data: ImageData,
+    data: DataSet,
     resolution: Resolution,
     splits: Sequence[str],
     images: int | None,
@@ -220,18 +257,42 @@ def _batches(
     first = next(supernet.parameters())
     indices = {split: np.arange(data.count(split))[:images] for split in splits}
     total = min(calibration_images, data.count("train")) + sum(map(len, indices.values()))
-    kept = again and total * data.channels * side(resolution) ** 2 * first.element_size() <= KEPT_BYTES
+    axes = window_of(resolution, spatial_dims(supernet))
+    keeps = again and total * data.channels * prod(axes) * first.element_size() <= KEPT_BYTES
+    room = KEPT_BYTES
+    size, calibration_size = batch_limit(supernet, batch_size), batch_limit(supernet, CALIBRATION_BATCH)
+
+    def whole(make: Batches) -> list[tuple[Tensor, Tensor]] | None:
+        """All batches, or None where they take more room than is left: images may be larger than the resolution."""
+        nonlocal room
+        batches, taken = [], 0
+        for batch in make():
+            taken += sum(tensor.nbytes for tensor in batch)
+            if taken > room:
+                return None
+            batches.append(batch)
+        room -= taken
+        return batches
 
     def made(make: Batches) -> Batches:
-        return cache(lambda: list(make())) if kept else make
+        if not keeps:
+            return make
+        kept = cache(lambda: whole(make))
+        return lambda: make() if (batches := kept()) is None else batches
 
     def calibration() -> Iterator[tuple[Tensor, Tensor]]:
         return calibration_batches(
-            data, resolution, calibration_images, seed=seed, device=first.device, dtype=first.dtype
+            data,
+            resolution,
+            calibration_images,
+            seed=seed,
+            batch_size=calibration_size,
+            device=first.device,
+            dtype=first.dtype,
         )
 
     def of_split(split: str) -> Batches:
-        return lambda: data.batches(split, side(resolution), batch_size, indices[split], first.device, first.dtype)
+        return lambda: data.batches(split, resolution, size, indices[split], first.device, first.dtype)
 
     return made(calibration), {split: made(of_split(split)) for split in splits}
 
@@ -275,7 +336,7 @@ def _answers(
     """For each batch the probabilities of each member, and the targets; the network is put into evaluation mode."""
     net.eval()
     for images, targets in batches:
-        outputs = net(images)
+        outputs = task.infer(net, images, trunk.architecture.resolution)
         exits = (outputs,) if isinstance(outputs, Tensor) else outputs
         by_number = {number: output.float() for number, output in zip(trunk.architecture.exits, exits, strict=True)}
         probabilities = [

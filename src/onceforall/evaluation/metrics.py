@@ -182,16 +182,18 @@ def paired_bootstrap(
 
     Both are (images,), or (trainings, images) where row i of both comes from the same training seed: a score for each
     image, such as whether the answer is right. Images are drawn with replacement, the same for both networks, and so
-    are the trainings where there are several; with one, the interval says nothing of another training. The same
-    input and `seed` give the same interval. Raises `UserError` for no values, unlike shapes, and values not finite.
+    are the trainings where there are several; with one, the interval says nothing of another training. An image that
+    one of them does not judge, its score is NaN, is left out for both. The same input and `seed` give the same
+    interval. Raises `UserError` for no values, unlike shapes, and values that are infinite.
     """
     check_confidence(confidence)
     one, other = (np.atleast_2d(np.asarray(values, dtype=np.float64)) for values in (first, second))
     if one.shape != other.shape or one.ndim != 2 or one.size == 0:
         raise UserError(f"the scores must be (trainings, images), of both the same; got {one.shape} and {other.shape}.")
     difference = one - other  # (trainings, images)
-    if not np.isfinite(difference).all():
-        raise UserError("the scores must be finite numbers.")
+    difference = difference[:, ~(np.isnan(one) | np.isnan(other)).any(axis=0)]
+    if difference.size == 0 or not np.isfinite(difference).all():
+        raise UserError("the scores must be finite numbers, and of one image or more not NaN.")
     trainings, images = difference.shape
     rng = np.random.default_rng(seed)
     # images that all trainings answer alike are one kind: how often a kind is drawn is multinomial

@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import final
 
 from onceforall.architecture import Architecture
-from onceforall.data.images import ImageData
+from onceforall.data.dataset import DataSet
 from onceforall.errors import UserError
 from onceforall.evaluation.calibration import CalibrationRule
 from onceforall.evaluation.evaluate import Evaluation, evaluate
@@ -51,7 +51,7 @@ def prune_exits(
     supernet: Supernet,
     architecture: Architecture,
     task: Task,
-    data: ImageData,
+    data: DataSet,
     *,
     weights: Sequence[float],
     split: str = "validation",

@@ -15,7 +15,7 @@ from typing import Any, final
 import numpy as np
 
 from onceforall.architecture import Architecture
-from onceforall.data.images import ImageData
+from onceforall.data.dataset import DataSet
 from onceforall.errors import UserError
 from onceforall.evaluation.calibration import CalibrationRule
 from onceforall.evaluation.cost import cost
@@ -37,16 +37,20 @@ def digest_of_weights(supernet: Supernet) -> str:
     return digest.hexdigest()
 
 
-def pack_scores(scores: np.ndarray) -> str | list[float]:
+def pack_scores(scores: np.ndarray) -> str | list[float | None]:
     """Scores of images as JSON has them: right and wrong as bits in hexadecimal digits, numbers as a list.
+
+    NaN, for an image that is not judged, is None.
 
     >>> pack_scores(np.array([True, False, True, True]))
     'b0'
     """
-    return np.packbits(scores).tobytes().hex() if scores.dtype == np.bool_ else scores.tolist()
+    if scores.dtype == np.bool_:
+        return np.packbits(scores).tobytes().hex()
+    return [None if math.isnan(score) else score for score in scores.tolist()]
 
 
-def unpack_scores(packed: str | Sequence[float], images: int) -> np.ndarray:
+def unpack_scores(packed: str | Sequence[float | None], images: int) -> np.ndarray:
     """The inverse of `pack_scores` for so many images.
 
     >>> unpack_scores("b0", 4).tolist()
@@ -54,7 +58,7 @@ def unpack_scores(packed: str | Sequence[float], images: int) -> np.ndarray:
     """
     if isinstance(packed, str):
         return np.unpackbits(np.frombuffer(bytes.fromhex(packed), np.uint8), count=images).astype(bool)
-    return np.asarray(packed)
+    return np.asarray(packed, np.float64)
 
 
 @final
@@ -91,7 +95,7 @@ class ResultCache:
         self,
         architectures: Iterable[Architecture],
         task: Task,
-        data: ImageData,
+        data: DataSet,
         *,
         splits: Sequence[str],
         keep: Collection[Architecture] = (),
@@ -102,10 +106,12 @@ class ResultCache:
         Args:
             architectures: which; given twice, one is measured once.
             task, data, splits: as for `evaluate_each`. The file must belong to this task and these data.
-            keep: architectures whose probabilities are wanted; they are always measured, for the file has none.
+            keep: architectures whose probabilities are wanted; they are always measured, for the file has none. Of a
+                task that keeps no probabilities none are.
             progress: told how many of how many results are there, at first with those of earlier.
         """
         wanted = list(dict.fromkeys(architectures))
+        keep = keep if task.keeps_probabilities else ()
         found = self.find((architecture for architecture in wanted if architecture not in keep), splits)
         results = {(evaluation.architecture, evaluation.split): evaluation for evaluation in found}
         tell = progress or (lambda done, total: None)

@@ -6,7 +6,8 @@
     results/<split>-front.png, .svg  quality against multiply-adds
 
 A row holds the columns of `COLUMNS` as far as they are known, then any further ones; a number that the data do not
-determine is null in the JSON and empty in the CSV. Intervals of accuracy are Wilson's at 95 %.
+determine is null in the JSON and empty in the CSV. Intervals are at 95 %: Wilson's for an accuracy, Student's t over
+the images for a mean of their scores.
 """
 
 import csv
@@ -64,7 +65,7 @@ def write_results(
     names: Sequence[str],
     *,
     split: str,
-    labels: np.ndarray,
+    labels: np.ndarray | None,
     files: Sequence[str],
     classes: Sequence[str],
     facts: Mapping[str, Any],
@@ -79,7 +80,8 @@ def write_results(
         evaluations: one for each network.
         names: a different one for each, as "largest", "grid_3"; those that begin with "random_" are summed up.
         split: the name of the files.
-        labels, files: (N,) true class and name of each image.
+        labels: (N,) true class of each image; None where an image has no class but a map.
+        files: (N,) name of each image.
         classes: names of the classes.
         facts: anything JSON can hold that tells where the numbers come from.
         columns: further columns of each row, as {"latency_ms": 3.1}.
@@ -91,30 +93,31 @@ def write_results(
     """
     further = [{} for _ in evaluations] if columns is None else columns
     _check_lengths(evaluations, names, further, labels, files)
+    check_choice("metric", metric, evaluations[0].metrics)
     rows = [
-        _row(name, evaluation, len(labels), more)
+        _row(name, evaluation, len(files), metric, more)
         for name, evaluation, more in zip(names, evaluations, further, strict=True)
     ]
-    check_choice("metric", metric, evaluations[0].metrics)
     _mark_front(rows, metric, higher_is_better)
     kept = {name: e.probabilities for name, e in zip(names, evaluations, strict=True) if e.probabilities is not None}
+    details = {} if labels is None else {name: _details(answers, labels, classes) for name, answers in kept.items()}
     results = folder / RESULTS
     contents = {
         "split": split,
-        "images": len(labels),
+        "images": len(files),
         "classes": list(classes),
         "metric": metric,
         "higher_is_better": higher_is_better,
         "facts": dict(facts),
         "rows": rows,
-        "details": {name: _details(probabilities, labels, classes) for name, probabilities in kept.items()},
+        "details": details,
         "random": _summary([row for row in rows if row["name"].startswith(RANDOM)]),
-        "picture": _picture(rows, results / f"{split}-front", split, len(labels), metric, higher_is_better),
+        "picture": _picture(rows, results / f"{split}-front", split, len(files), metric, higher_is_better),
     }
     write_text(results / f"{split}.csv", _table(rows))
     predictions = results / f"{split}-predictions.csv"
     predictions.unlink(missing_ok=True)  # those of an earlier evaluation would not belong to the rows
-    if kept:
+    if kept and labels is not None:
         write_text(predictions, _predictions(kept, labels, files, classes))
     path = results / f"{split}.json"
     write_json(path, json_types(contents))
@@ -125,7 +128,7 @@ def _check_lengths(
     evaluations: Sequence[Evaluation],
     names: Sequence[str],
     further: Sequence[Mapping[str, Any]],
-    labels: np.ndarray,
+    labels: np.ndarray | None,
     files: Sequence[str],
 ) -> None:
     if not evaluations:
@@ -134,6 +137,8 @@ def _check_lengths(
         raise UserError(f"names {list(names)!r}: give a different one to each of the {len(evaluations)} evaluations.")
     if len(further) != len(evaluations):
         raise UserError(f"columns for {len(further)} rows: there are {len(evaluations)} evaluations.")
+    if labels is None:
+        return
     if len(files) != len(labels):
         raise UserError(f"{len(files)} files and {len(labels)} labels: there must be as many.")
     for name, evaluation in zip(names, evaluations, strict=True):
@@ -141,11 +146,15 @@ def _check_lengths(
             raise UserError(f"{name}: {len(evaluation.probabilities)} rows of probabilities for {len(labels)} labels.")
 
 
-def _row(name: str, evaluation: Evaluation, images: int, further: Mapping[str, Any]) -> dict[str, Any]:
+def _row(name: str, evaluation: Evaluation, images: int, metric: str, further: Mapping[str, Any]) -> dict[str, Any]:
     architecture, cost, metrics = evaluation.architecture, evaluation.cost, dict(evaluation.metrics)
     if "accuracy" in metrics:
         low, high = wilson_interval(round(metrics["accuracy"] * images), images)
         metrics |= {"accuracy_low": low, "accuracy_high": high}
+    elif evaluation.correct is not None:
+        scores = evaluation.correct[~np.isnan(evaluation.correct)]
+        low, high = mean_interval(scores) if len(scores) else (math.nan, math.nan)
+        metrics = {metric: metrics[metric], f"{metric}_low": low, f"{metric}_high": high} | metrics
     known = {
         "name": name,
         "digest": architecture.digest(),

@@ -6,15 +6,28 @@ from typing import final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onceforall.architecture import Resolution
 from onceforall.errors import UserError, check_choice
 from onceforall.evaluation.metrics import classification_metrics
+from onceforall.supernets.supernet import Outputs
 
-__all__ = ["DISTANCES", "Task", "classification"]
+__all__ = ["DISTANCES", "Batches", "Task", "classification"]
 
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]
+"""Of each batch the probabilities (n, outputs, ...) and the targets (n, ...)."""
+
+
+def call_network(network: nn.Module, images: Tensor, resolution: Resolution) -> Outputs:
+    """What `network` answers to `images`, in one pass."""
+    return network(images)
+
+
+def window_of(resolution: Resolution, axes: int) -> tuple[int, ...]:
+    """The size of `resolution` along each of so many axes."""
+    return (resolution,) * axes if isinstance(resolution, int) else tuple(resolution)
 
 
 @final
@@ -30,7 +43,10 @@ class Task:
         measure: batches of (probabilities, targets) to numbers by name.
         metric: the name of the number by which networks are chosen.
         higher_is_better: whether a larger metric is the better one.
-        per_image: (probabilities, targets) of a batch to one score for each image, for comparisons image by image.
+        per_image: (probabilities, targets) of a batch to one score for each image, for comparisons image by image; NaN
+            for an image that it does not judge. The mean of the others is the metric.
+        infer: (sub-network, images, its resolution) to its outputs in evaluation; by default one pass.
+        keeps_probabilities: whether an evaluation may keep the probabilities of a whole split; maps are too large.
     """
 
     name: str
@@ -41,6 +57,8 @@ class Task:
     metric: str
     higher_is_better: bool = True
     per_image: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    infer: Callable[[nn.Module, Tensor, Resolution], Outputs] = call_network
+    keeps_probabilities: bool = True
 
 
 def soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, final
 
-from onceforall.data import ImageData
+from onceforall.data import DataSet
 from onceforall.errors import UserError
 from onceforall.recipes import Recipe, build_data, build_phases, build_supernet, build_task, change_recipe
 from onceforall.runs import find_weights, is_finished, read_run
@@ -44,7 +44,7 @@ class GrownRun:
 
     parent: Path
     recipe: Recipe
-    data: ImageData
+    data: DataSet
     supernet: Supernet
     phases: list[Phase]
     origin: Mapping[str, Any]
@@ -121,7 +121,7 @@ def _grown_recipe(
     schedule: dict[str, Any] = {"name": "progressive_expansion", "batch_size": last["batch_size"]}
     every: dict[str, Any] = {"validate_every": last["validate_every"]}
     if recipe.schedule.get("name") == schedule["name"]:
-        of_old = ("total_epochs", "total_macs", "epochs_per_phase")
+        of_old = ("total_epochs", "total_macs", "epochs_per_phase", "only", "fixed")
         schedule |= {key: value for key, value in recipe.schedule.items() if key not in of_old}
         schedule |= {"epochs_per_phase": last["epochs"] + last["warmup_epochs"]}
         every = {**recipe.phases.get("all", {}), **every}
@@ -157,7 +157,7 @@ def _check_network(recipe: Recipe, grown: Recipe, space: SearchSpace) -> None:
         space.extend(**{name: now or ()})
 
 
-def _check_images(images: ImageData, described: Mapping[str, Any], parent: Path, given: bool) -> None:
+def _check_images(images: DataSet, described: Mapping[str, Any], parent: Path, given: bool) -> None:
     """Raise `UserError` where the images have other classes, or are not the same though no others were `given`."""
     before, now = described["data"]["classes"], list(images.classes)
     if before != now:

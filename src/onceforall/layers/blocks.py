@@ -33,6 +33,7 @@ __all__ = [
     "InvertedResidual",
     "Level",
     "PathModule",
+    "ResidualUnit",
     "SqueezeExcitation",
     "add_up",
     "parts",
@@ -233,6 +234,40 @@ class InvertedResidual(PathModule):
             unit = ChannelSlice(expand, "in")
             yield ChannelGroup(variable, hidden_sizes, (ChannelSlice(reduce, "out"), unit), unit, squeeze=True)
         yield ChannelGroup(variable, sizes, slices, project)
+
+
+@final
+class ResidualUnit(nn.Module):
+    """`x + conv(relu(norm(x)))`, for a stage of elastic width; the convolution's output is linear.
+
+    Args:
+        channels: largest width.
+        kernel_sizes: of the convolution.
+        kernel_rule: how smaller kernels are made.
+        spatial_dims: 2 for images, 3 for volumes.
+    """
+
+    def __init__(self, channels: int, kernel_sizes: Sequence[int], kernel_rule: str, spatial_dims: int = 2) -> None:
+        super().__init__()
+        self.norm = ElasticBatchNorm(channels)
+        self.conv = ElasticConv(channels, channels, kernel_sizes, kernel_rule=kernel_rule, spatial_dims=spatial_dims)
+
+    def forward(self, x: Tensor, kernel_size: int | None = None, frozen: Frozen = False) -> Tensor:
+        """(N, channels, ...) to the same shape."""
+        return x + self.conv(F.relu(self.norm(x, frozen)), x.shape[1], kernel_size, frozen)
+
+    def residual_output(self) -> ElasticLayer:
+        """The layer whose output is added to the input."""
+        return self.conv
+
+    def cost(self, shape: Shape, channels: int, kernel_size: int) -> Cost:
+        """Cost of the active layers on `channels` maps of spatial `shape`."""
+        conv, _ = self.conv.cost(shape, channels, channels, kernel_size)
+        return batch_norm_cost(channels) + conv
+
+    def places(self) -> tuple[ChannelSlice, ...]:
+        """Where the channels of its input, which are those of its output, appear."""
+        return ChannelSlice(self.norm, "out"), ChannelSlice(self.conv, "in"), ChannelSlice(self.conv, "out")
 
 
 @final

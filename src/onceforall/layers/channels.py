@@ -4,7 +4,7 @@ A network declares each elastic width once: a `ChannelGroup` lists every place w
 growing and importing weights read these groups and nothing else.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -53,7 +53,12 @@ class ChannelGroup:
 
 
 @torch.no_grad()
-def sort_channels(groups: Iterable[ChannelGroup], kept: SearchSpace, banded_squeeze: bool = True) -> None:
+def sort_channels(
+    groups: Iterable[ChannelGroup],
+    kept: SearchSpace,
+    banded_squeeze: bool = True,
+    beside: Callable[[Tensor], Iterable[Tensor]] | None = None,
+) -> None:
     """Reorder channels in place so that the most important come first; networks of `kept` stay what they are.
 
     The importance of a channel is the L1 norm of what consumes it (Once-for-All, section 3.3). Every width that
@@ -62,6 +67,9 @@ def sort_channels(groups: Iterable[ChannelGroup], kept: SearchSpace, banded_sque
 
     With `banded_squeeze=False` the hidden units of squeeze-excitation are sorted without bands, as the reference
     does; sub-networks with squeeze-excitation that are narrower than the full width then change.
+
+    `beside` gives tensors of the shape of a parameter that go with it, such as an optimiser's moments; their channels
+    are reordered too.
     """
     choices = dict(kept.variables())
     for group in groups:
@@ -71,7 +79,8 @@ def sort_channels(groups: Iterable[ChannelGroup], kept: SearchSpace, banded_sque
         order = _banded_order(_importance(group.ranking, group.size), widths)
         for place in group.slices:
             for tensor, dim in place.layer.axis(place.axis):
-                _permute(tensor, dim, place.offset, order)
+                for each in (tensor, *(beside(tensor) if beside else ())):
+                    _permute(each, dim, place.offset, order)
 
 
 def _importance(ranking: ChannelSlice, size: int) -> Tensor:

@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from onceforall.layers.depthwise import depthwise_conv2d, trains_on_cpu
 from onceforall.layers.kernels import KERNEL_RULES, Frozen
 
 __all__ = [
+    "Channels",
     "Cost",
     "ElasticBatchNorm",
     "ElasticConv",
@@ -31,10 +32,16 @@ __all__ = [
     "batch_norm_cost",
     "channels_last",
     "leading",
+    "leading_parts",
     "make_divisible",
     "pointwise_conv2d",
 ]
 
+Channels = int | tuple[int, ...]
+"""A number of channels, or one for each of several inputs that a layer reads side by side."""
+
+_INITS = ("uniform", "fan_out")
+_VOLUMES_LAST = torch.channels_last_3d
 _SMALL_MAP = 49  # positions up to which a 1x1 convolution is trained as a matrix product
 
 
@@ -51,6 +58,14 @@ def make_divisible(value: float, divisor: int = 8) -> int:
 def leading(tensor: Tensor, size: int, dim: int = 0) -> Tensor:
     """The first `size` entries of `tensor` along `dim`: a view, or the tensor itself where that is all of it."""
     return tensor if tensor.shape[dim] == size else tensor.narrow(dim, 0, size)
+
+
+def leading_parts(tensor: Tensor, sizes: tuple[int, ...], full: tuple[int, ...], dim: int) -> Tensor:
+    """The first `sizes` entries of each part of `tensor` along `dim`, where the parts have `full` entries."""
+    if len(full) == 1 or sizes == full:
+        return leading(tensor, sum(sizes), dim)
+    parts = zip(tensor.split(full, dim), sizes, strict=True)
+    return torch.cat([leading(part, size, dim) for part, size in parts], dim)
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -108,11 +123,11 @@ class Cost:
 class ElasticLayer(nn.Module, ABC):
     """A layer that holds the tensors of its largest size and can lend those of a smaller one."""
 
-    sizes: tuple[int, ...]
-    """The full sizes, as `tensors` takes them."""
+    sizes: tuple[Any, ...]
+    """The full sizes, as `tensors` takes them: numbers, or `Channels` where inputs are several parts."""
 
     @abstractmethod
-    def tensors(self, *sizes: int) -> dict[str, Tensor]:
+    def tensors(self, *sizes: Any) -> dict[str, Tensor]:
         """The tensors that a layer of `sizes` owns, under the names of that layer's state."""
 
     @abstractmethod
@@ -128,8 +143,11 @@ class ElasticLayer(nn.Module, ABC):
 class ElasticConv(ElasticLayer):
     """Convolution with elastic input channels, output channels and kernel size; "same" padding k // 2.
 
+    Where its inputs are several tensors side by side, as the skip and the up-sampled maps of a U-Net are, a smaller
+    layer takes the leading channels of each of them, and so each weight keeps the channel that it reads.
+
     Args:
-        in_channels: largest number of input channels.
+        in_channels: largest number of input channels; of several inputs a tuple with one number for each.
         out_channels: largest number of output channels; equal to `in_channels` where `depthwise`.
         kernel_sizes: the sizes it can take; the largest is stored.
         stride: in every spatial axis; the output has ceil(n / stride) positions on an axis of n.
@@ -137,11 +155,13 @@ class ElasticConv(ElasticLayer):
         bias: whether it has one.
         kernel_rule: a name of `KERNEL_RULES`.
         spatial_dims: 2 for images, 3 for volumes.
+        init: "fan_out", normal with variance 2 / (k^n out_channels), for what is normalised behind it; or "uniform"
+            in +-1 / sqrt(k^n in_channels), for outputs that are not. k is the side of the stored weight.
     """
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: Channels,
         out_channels: int,
         kernel_sizes: Sequence[int] = (1,),
         stride: int = 1,
@@ -149,56 +169,71 @@ class ElasticConv(ElasticLayer):
         bias: bool = False,
         kernel_rule: str = "center_crop",
         spatial_dims: int = 2,
+        init: Literal["fan_out", "uniform"] = "fan_out",
     ) -> None:
         super().__init__()
         check_choice("kernel_rule", kernel_rule, KERNEL_RULES)
+        check_choice("init", init, _INITS)
+        self.init = init
+        self.parts = _parts(in_channels)
         self.sizes = (in_channels, out_channels, max(kernel_sizes))
         self.stride = stride
         self.depthwise = depthwise
         self.convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[spatial_dims]
         self.spatial_dims = spatial_dims
-        channels = (out_channels, 1 if depthwise else in_channels)
+        channels = (out_channels, 1 if depthwise else sum(self.parts))
         rule = KERNEL_RULES[kernel_rule](tuple(kernel_sizes), spatial_dims, channels)
         self.weight = nn.Parameter(torch.empty(channels + (rule.stored_size,) * spatial_dims))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self.kernel_rule = rule
 
     def tensors(
-        self, in_channels: int, out_channels: int, kernel_size: int, frozen: Frozen = False
+        self, in_channels: Channels, out_channels: int, kernel_size: int, frozen: Frozen = False
     ) -> dict[str, Tensor]:
-        """Leading output channels, leading input channels, and the kernel that the rule makes."""
+        """Leading output channels, leading channels of each input, and the kernel that the rule makes."""
         if kernel_size not in self.kernel_rule.kernel_sizes:
             raise UserError(f"kernel_size {kernel_size!r}: this layer has {self.kernel_rule.kernel_sizes}.")
-        weight = leading(self.weight, out_channels)
-        weight = weight if self.depthwise else leading(weight, in_channels, 1)
-        out = {"weight": self.kernel_rule(weight, kernel_size, frozen)}
+
+        def cut(tensor: Tensor) -> Tensor:
+            tensor = leading(tensor, out_channels)
+            return tensor if self.depthwise else leading_parts(tensor, _parts(in_channels), self.parts, 1)
+
+        out = {"weight": self.kernel_rule(cut(self.weight), kernel_size, frozen, cut)}
         return out if self.bias is None else out | {"bias": leading(self.bias, out_channels)}
 
     def forward(
-        self, x: Tensor, out_channels: int | None = None, kernel_size: int | None = None, frozen: Frozen = False
+        self,
+        x: Tensor | tuple[Tensor, ...],
+        out_channels: int | None = None,
+        kernel_size: int | None = None,
+        frozen: Frozen = False,
     ) -> Tensor:
-        """(N, in, ...) to (N, out, ...) with the active sizes; None means the full size.
+        """(N, in, ...), or a tuple of these, to (N, out, ...) with the active sizes; None means the full size.
 
         What is `frozen` passes gradients on but gets none itself.
         """
-        channels = x.shape[1]
-        out_channels = channels if self.depthwise else out_channels or self.sizes[1]
-        kernel_size = kernel_size or self.sizes[2]
+        inputs = (x,) if isinstance(x, Tensor) else x
+        channels = tuple(part.shape[1] for part in inputs)
+        maps = inputs[0] if len(inputs) == 1 else torch.cat(inputs, 1)
+        out_channels = maps.shape[1] if self.depthwise else out_channels or self.weight.shape[0]
+        kernel_size = kernel_size or max(self.kernel_rule.kernel_sizes)
         tensors = _detached(self.tensors(channels, out_channels, kernel_size, frozen), frozen)
         weight, bias = tensors["weight"], tensors.get("bias")
         if self.depthwise and self.spatial_dims == 2 and bias is None:
-            return depthwise_conv2d(x, weight, self.stride)
+            return depthwise_conv2d(maps, weight, self.stride)
         if weight.shape[2:] == (1, 1) and self.stride == 1 and bias is None:
-            return pointwise_conv2d(x, weight)
-        groups = channels if self.depthwise else 1
-        return self.convolve(x, weight, bias, self.stride, weight.shape[-1] // 2, 1, groups)
+            return pointwise_conv2d(maps, weight)
+        if maps.ndim == 5 and maps.is_contiguous(memory_format=_VOLUMES_LAST) and not torch.compiler.is_compiling():
+            weight = weight.contiguous(memory_format=_VOLUMES_LAST)  # or the convolution would not profit from it
+        groups = maps.shape[1] if self.depthwise else 1
+        return self.convolve(maps, weight, bias, self.stride, weight.shape[-1] // 2, 1, groups)
 
     def cost(
-        self, shape: tuple[int, ...], in_channels: int, out_channels: int, kernel_size: int
+        self, shape: tuple[int, ...], in_channels: Channels, out_channels: int, kernel_size: int
     ) -> tuple[Cost, tuple[int, ...]]:
         """Cost of the active layer on an input of spatial `shape`, and the output's spatial shape."""
         out_shape = tuple(-(-size // self.stride) for size in shape)
-        weights = out_channels * (1 if self.depthwise else in_channels) * kernel_size**self.spatial_dims
+        weights = out_channels * (1 if self.depthwise else sum(_parts(in_channels))) * kernel_size**self.spatial_dims
         params = weights + (0 if self.bias is None else out_channels)
         positions = math.prod(out_shape)
         return Cost(params, weights * positions, out_channels * positions, 4 * params), out_shape
@@ -209,8 +244,11 @@ class ElasticConv(ElasticLayer):
 
     @torch.no_grad()
     def reset(self, generator: torch.Generator) -> None:
-        fan_out = self.kernel_rule.stored_size**self.spatial_dims * self.sizes[1]
-        _fill_normal(self.weight, math.sqrt(2 / fan_out), generator)
+        positions = self.kernel_rule.stored_size**self.spatial_dims
+        if self.init == "uniform":
+            _fill_uniform(self.weight, math.sqrt(1 / (positions * self.weight.shape[1])), generator)
+        else:
+            _fill_normal(self.weight, math.sqrt(2 / (positions * self.sizes[1])), generator)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
         self.kernel_rule.reset()
@@ -275,7 +313,7 @@ class ElasticLinear(ElasticLayer):
         self, in_features: int, out_features: int, bias: bool = True, init: Literal["uniform", "fan_out"] = "uniform"
     ) -> None:
         super().__init__()
-        check_choice("init", init, ("uniform", "fan_out"))
+        check_choice("init", init, _INITS)
         self.sizes = (in_features, out_features)
         self.init = init
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
@@ -302,9 +340,7 @@ class ElasticLinear(ElasticLayer):
     @torch.no_grad()
     def reset(self, generator: torch.Generator) -> None:
         if self.init == "uniform":
-            bound = 1 / math.sqrt(self.sizes[0])
-            noise = torch.rand(self.weight.shape, generator=generator, dtype=torch.float64)
-            self.weight.copy_((2 * noise - 1) * bound)
+            _fill_uniform(self.weight, 1 / math.sqrt(self.sizes[0]), generator)
         else:
             _fill_normal(self.weight, math.sqrt(2 / self.sizes[1]), generator)
         if self.bias is not None:
@@ -316,6 +352,10 @@ def batch_norm_cost(channels: int) -> Cost:
     return Cost(2 * channels, 0, 0, 16 * channels)
 
 
+def _parts(channels: Channels) -> tuple[int, ...]:
+    return (channels,) if isinstance(channels, int) else channels
+
+
 def _axis(weight: Tensor, bias: Tensor | None, name: Literal["in", "out"]) -> list[tuple[Tensor, int]]:
     if name == "in":
         return [(weight, 1)]
@@ -324,6 +364,11 @@ def _axis(weight: Tensor, bias: Tensor | None, name: Literal["in", "out"]) -> li
 
 def _fill_normal(tensor: Tensor, std: float, generator: torch.Generator) -> None:
     tensor.copy_(torch.randn(tensor.shape, generator=generator, dtype=torch.float64) * std)
+
+
+def _fill_uniform(tensor: Tensor, bound: float, generator: torch.Generator) -> None:
+    noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
+    tensor.copy_((2 * noise - 1) * bound)
 
 
 def _detached(tensors: dict[str, Tensor], frozen: Frozen) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ size wanted; what it holds itself (transform matrices, rings) are parameters of 
 import itertools
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Literal, final
 
 import torch
@@ -15,11 +16,15 @@ from torch.nn import functional as F
 
 from onceforall.errors import UserError
 
-__all__ = ["KERNEL_RULES", "CenterCrop", "Frozen", "KernelRule", "Rings", "TransformMatrices", "center_crop"]
+__all__ = ["KERNEL_RULES", "CenterCrop", "Cut", "Frozen", "KernelRule", "Rings", "TransformMatrices", "center_crop"]
 
 Frozen = bool | Literal["inner", "smaller"]
 """What of a layer is not trained: nothing, all of it, or parts of its kernel. "inner": what lies inside the outermost
 ring of the kernel that runs. "smaller": what is not the outermost ring of the largest kernel."""
+
+
+Cut = Callable[[Tensor], Tensor]
+"""Takes the active channels of a tensor that has the axes (out, in, ...) of the whole stored weight."""
 
 
 def center_crop(weight: Tensor, kernel_size: int) -> Tensor:
@@ -48,8 +53,11 @@ class KernelRule(nn.Module, ABC):
         """Side of the stored weight."""
 
     @abstractmethod
-    def forward(self, weight: Tensor, kernel_size: int, frozen: Frozen = False) -> Tensor:
-        """The stored weight (out, in, K, ...) to (out, in, k, ...) of `kernel_size`."""
+    def forward(self, weight: Tensor, kernel_size: int, frozen: Frozen = False, cut: Cut | None = None) -> Tensor:
+        """The stored weight (out, in, K, ...) to (out, in, k, ...) of `kernel_size`.
+
+        What the rule holds `along_channels` is cut as `weight` was: by `cut`, or to the leading channels.
+        """
 
     @abstractmethod
     def reset(self) -> None:
@@ -76,7 +84,7 @@ class KernelRule(nn.Module, ABC):
 class CenterCrop(KernelRule):
     """The smaller kernel is the centre of the larger one."""
 
-    def forward(self, weight: Tensor, kernel_size: int, frozen: Frozen = False) -> Tensor:
+    def forward(self, weight: Tensor, kernel_size: int, frozen: Frozen = False, cut: Cut | None = None) -> Tensor:
         self.refuse_parts(frozen)
         return center_crop(weight, kernel_size)
 
@@ -102,7 +110,7 @@ class TransformMatrices(KernelRule):
         entries = {f"{large}to{small}": small**spatial_dims for large, small in self.steps}
         self.matrices = nn.ParameterDict({name: nn.Parameter(torch.eye(n)) for name, n in entries.items()})
 
-    def forward(self, weight: Tensor, kernel_size: int, frozen: Frozen = False) -> Tensor:
+    def forward(self, weight: Tensor, kernel_size: int, frozen: Frozen = False, cut: Cut | None = None) -> Tensor:
         self.refuse_parts(frozen)
         for large, small in self.steps:
             if small < kernel_size:
@@ -142,7 +150,7 @@ class Rings(KernelRule):
         entries = {f"{large}": large**spatial_dims - small**spatial_dims for small, large in self.steps}
         self.rings = nn.ParameterDict({name: nn.Parameter(torch.zeros(*channels, n)) for name, n in entries.items()})
 
-    def forward(self, weight: Tensor, kernel_size: int, frozen: Frozen = False) -> Tensor:
+    def forward(self, weight: Tensor, kernel_size: int, frozen: Frozen = False, cut: Cut | None = None) -> Tensor:
         limits = {"inner": kernel_size, "smaller": max(self.kernel_sizes)}
         trained_from = limits[frozen] if isinstance(frozen, str) else 0
         out, inner = weight.shape[:2]
@@ -150,7 +158,8 @@ class Rings(KernelRule):
         for small, large in self.steps:
             if large > kernel_size:
                 break
-            ring = self.rings[f"{large}"][:out, :inner]  # (out, in, entries)
+            ring = self.rings[f"{large}"]
+            ring = ring[:out, :inner] if cut is None else cut(ring)  # (out, in, entries)
             weight = _surround(weight, ring if large >= trained_from else ring.detach(), (large - small) // 2)
         return weight
 

@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from onceforall.data import ImageData, load_data
+from onceforall.architecture import Resolution, as_resolution, side
+from onceforall.data import DataSet, VolumeData, load_data, load_volumes
 from onceforall.errors import UserError, check_choice, suggestion
+from onceforall.evaluation.segmentation import segmentation
 from onceforall.evaluation.tasks import Task, classification
 from onceforall.recipes.values import Recipe
 from onceforall.search_space import SearchSpace
@@ -15,22 +17,46 @@ from onceforall.supernets.supernet import Supernet
 from onceforall.training.phases import Phase
 from onceforall.training.plan import scale_to_macs
 from onceforall.training.schedules import SCHEDULES
+from onceforall.training.stop_rule import StopRule
 
 __all__ = ["build_data", "build_phases", "build_supernet", "build_task"]
 
 
-def build_data(recipe: Recipe, progress: Callable[[str, int, int], None] | None = None) -> ImageData:
-    """Load the images of a recipe."""
-    options = {f.name: getattr(recipe.data, f.name) for f in fields(recipe.data)}
+def build_data(recipe: Recipe, progress: Callable[[str, int, int], None] | None = None) -> DataSet:
+    """Load the data of a recipe."""
+    if recipe.data.path is None and recipe.data.kind != "digits":
+        raise UserError(f"recipe {recipe.name!r} needs data: give their folder by --data PATH.")
+    if recipe.data.kind == "volumes":
+        return _build_volumes(recipe, progress)
+    options = {f.name: getattr(recipe.data, f.name) for f in fields(recipe.data) if f.name != "volumes"}
     path, kind = options.pop("path"), options.pop("kind")
-    if path is None and kind != "digits":
-        raise UserError(f"recipe {recipe.name!r} needs images: give their folder by --data PATH.")
-    return load_data(path, kind, max_resolution=max(recipe.network.resolutions), progress=progress, **options)
+    sides = [side(size) for size in _resolutions(recipe)]
+    return load_data(path, kind, max_resolution=max(sides), progress=progress, **options)
 
 
-def build_supernet(recipe: Recipe, data: ImageData) -> Supernet:
+def _build_volumes(recipe: Recipe, progress: Callable[[str, int, int], None] | None) -> VolumeData:
+    data, network = recipe.data, recipe.network
+    own = {f.name: getattr(data.volumes, f.name) for f in fields(data.volumes)}
+    shared = ("validation_fraction", "test_fraction", "seed", "split_csv", "group_pattern")
+    sizes = [(size,) * 3 if isinstance(size, int) else size for size in _resolutions(recipe)]
+    return load_volumes(
+        data.path or "",
+        max_resolution=tuple(max(axis) for axis in zip(*sizes, strict=True)),
+        stride=1 if network.poolings is None else 2**network.poolings,
+        progress=progress,
+        **{name: getattr(data, name) for name in shared},
+        **own,
+    )
+
+
+def _resolutions(recipe: Recipe) -> list[Resolution]:
+    return [as_resolution(tuple(size) if isinstance(size, list) else size) for size in recipe.network.resolutions]
+
+
+def build_supernet(recipe: Recipe, data: DataSet) -> Supernet:
     """The untrained elastic network of a recipe for the classes and channels of `data`."""
     options = {f.name: getattr(recipe.network, f.name) for f in fields(recipe.network)}
+    options |= {"resolutions": _resolutions(recipe)}
     options = {key: value for key, value in options.items() if value is not None}
     name = options.pop("name")
     return create_supernet(
@@ -38,16 +64,14 @@ def build_supernet(recipe: Recipe, data: ImageData) -> Supernet:
     )
 
 
-def build_task(recipe: Recipe, data: ImageData) -> Task:
+def build_task(recipe: Recipe, data: DataSet) -> Task:
     """Losses and metric of a recipe."""
     options = recipe.task
+    common: dict[str, Any] = {"distance": options.distance, "temperature": options.temperature}
+    if isinstance(data, VolumeData):
+        return segmentation(data.scheme, loss=options.loss, dice=options.dice, **common)
     weights = data.class_weights().tolist() if options.class_weights == "balanced" else None
-    return classification(
-        label_smoothing=options.label_smoothing,
-        class_weights=weights,
-        distance=options.distance,
-        temperature=options.temperature,
-    )
+    return classification(label_smoothing=options.label_smoothing, class_weights=weights, **common)
 
 
 def build_phases(
@@ -97,8 +121,8 @@ def _changed(phase: Phase, changes: Mapping[str, Any]) -> Phase:
             near = suggestion(key, allowed)
             raise UserError(f"phase {phase.name!r} has no field {key!r}.{near} Allowed: {', '.join(allowed)}.")
         if isinstance(value, Mapping):
-            inner = getattr(phase, key)
-            known = [f.name for f in fields(inner)] if key in ("teacher", "freeze") else []
+            inner: Any = getattr(phase, key) or (StopRule() if key == "stop_rule" else None)
+            known = [f.name for f in fields(inner)] if key in ("teacher", "freeze", "stop_rule") else []
             for name in value:
                 if name not in known:
                     raise UserError(f"{key} of phase {phase.name!r} has no field {name!r}.{suggestion(name, known)}")

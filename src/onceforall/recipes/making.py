@@ -8,10 +8,10 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from onceforall.data import Augmentation
+from onceforall.data import Augmentation, VolumeAugmentation
 from onceforall.errors import UserError, check_choice, suggestion
 from onceforall.recipes.shipped import RECIPES
-from onceforall.recipes.values import DataOptions, NetworkOptions, Recipe, TaskOptions
+from onceforall.recipes.values import DataOptions, NetworkOptions, Recipe, TaskOptions, VolumeFields
 from onceforall.training.options import RunOptions
 
 __all__ = ["change_recipe", "make_recipe", "recipe_from_dict"]
@@ -76,4 +76,4 @@ def _keys(value: Any, prefix: str = "") -> list[str]:
     return out
 
 
-_NESTED = (NetworkOptions, DataOptions, TaskOptions, RunOptions, Augmentation)
+_NESTED = (NetworkOptions, DataOptions, VolumeFields, TaskOptions, RunOptions, Augmentation, VolumeAugmentation)

@@ -3,10 +3,10 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, final
 
-from onceforall.data import Augmentation
+from onceforall.data import Augmentation, VolumeAugmentation
 from onceforall.training.options import RunOptions
 
-__all__ = ["DataOptions", "NetworkOptions", "Recipe", "TaskOptions"]
+__all__ = ["DataOptions", "NetworkOptions", "Recipe", "TaskOptions", "VolumeFields"]
 
 
 @final
@@ -14,25 +14,48 @@ __all__ = ["DataOptions", "NetworkOptions", "Recipe", "TaskOptions"]
 class NetworkOptions:
     """The elastic network; see `create_supernet`. Classes and channels are those of the data.
 
-    `paths` are level codes. What is not given is as the network's name says.
+    `paths` are level codes. Resolutions are sides, or lists of one size for each axis. What is none is as the network's
+    name says.
     """
 
     name: str = "ofa_mbv3"
     width_mult: float = 1.0
     kernel_sizes: tuple[int, ...] = (3, 5, 7)
-    expand_ratios: tuple[float, ...] = (3, 4, 6)
+    expand_ratios: tuple[float, ...] | None = (3, 4, 6)
     depths: tuple[int, ...] = (2, 3, 4)
-    resolutions: tuple[int, ...] = (48, 56, 64)
+    resolutions: tuple[Any, ...] = (48, 56, 64)
     paths: tuple[int, ...] | None = None
     heights: tuple[int, ...] | None = None
     kernel_rule: str | None = None
     layout: str | None = None
+    widths: tuple[float, ...] | None = None
+    poolings: int | None = None
+    base_width: int | None = None
+    elastic_head: bool | None = None
+
+
+@final
+@dataclass(frozen=True)
+class VolumeFields:
+    """What only volumes have; see `load_volumes` for each field."""
+
+    scheme: str = "classes"
+    mode: str = "whole"
+    fit: str = "pad"
+    spacing: tuple[float, float, float] | None = None
+    clip: tuple[float, float] = (0.5, 99.5)
+    foreground_crop: bool = False
+    subjects: int | None = None
+    augmentation: VolumeAugmentation = field(default_factory=VolumeAugmentation)
 
 
 @final
 @dataclass(frozen=True)
 class DataOptions:
-    """The images and their splits; see `load_data` for each field."""
+    """The data and their splits; see `load_data` for each field, and `load_volumes` for kind "volumes".
+
+    Of volumes, `path`, the fractions, `seed`, `split_csv`, `group_pattern` and `volumes` count.
+    """
 
     kind: str = "auto"
     path: str | None = None
@@ -56,17 +79,23 @@ class DataOptions:
     rest_to_test: bool = True
     skip_unreadable: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
+    volumes: VolumeFields = field(default_factory=VolumeFields)
 
 
 @final
 @dataclass(frozen=True)
 class TaskOptions:
-    """Losses; see `classification`. `class_weights` "balanced" weighs classes by the inverse of their images."""
+    """Losses; see `classification` for images and `segmentation` for volumes, which has `loss` and `dice`.
+
+    `class_weights` "balanced" weighs classes by the inverse of their images.
+    """
 
     label_smoothing: float = 0.1
     class_weights: Literal["none", "balanced"] = "none"
     distance: str = "soft_targets"
     temperature: float = 1.0
+    loss: Literal["dice_ce", "dice"] = "dice_ce"
+    dice: Literal["batch", "sample"] = "batch"
 
 
 @final

@@ -4,12 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from onceforall.errors import UserError
 from onceforall.evaluation.results import format_count
 from onceforall.report.figures import confusion_figure, cost_figure, front_figure, loss_figure, validation_figure
 from onceforall.report.page import Section, Table
+from onceforall.report.predictions import prediction_table
 from onceforall.report.wording import (
     MISSING,
     show,
+    show_amount,
     show_architecture,
     show_choices,
     show_duration,
@@ -184,7 +187,7 @@ def costs_section(ledger: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -
             (entry.get("activation_bytes"), "B"),
             (entry.get("joules"), "J"),
         ]
-        amounts = [_amount(value, unit) for value, unit in rest]
+        amounts = [show_amount(value, unit) for value, unit in rest]
         rows.append(
             [entry["phase"], *((show_duration(value), value) for value in (sum(seconds), *seconds)), *counts, *amounts]
         )
@@ -194,19 +197,20 @@ def costs_section(ledger: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -
         "Seconds of waiting, whatever for; multiply-adds of student and teacher, forward and backward. Memory is the "
         "peak of the process until then; kept for backward is what one part of a batch keeps for its gradients."
     )
-    return Section("What it cost", text, notices, figures=[cost_figure(ledger)], tables=[Table(head, rows)])
-
-
-def _amount(value: float | None, unit: str) -> tuple[str, Any]:
-    if value is None:
-        return (MISSING, "")
-    return (f"{value:.4g} J" if unit == "J" else f"{format_count(value)}{unit}", value)
+    tables = [Table(head, rows)]
+    try:
+        tables.append(prediction_table(ledger, run))
+    except UserError:
+        notices.append("What it should have cost is not known: its network, or a teacher's file, is not there.")
+    return Section("What it cost", text, notices, figures=[cost_figure(ledger)], tables=tables)
 
 
 def machine_section(run: Mapping[str, Any]) -> Section:
     """What the run was trained on and with."""
     known = run.get("environment", {}).items()
-    facts = [(words(name), _amount(value, "B")[0] if name == "memory_bytes" else show(value)) for name, value in known]
+    facts = [
+        (words(name), show_amount(value, "B")[0] if name == "memory_bytes" else show(value)) for name, value in known
+    ]
     return Section("Machine and software", facts=facts, notices=[] if facts else ["Not recorded."])
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onceforall.architecture import Architecture
+from onceforall.evaluation.results import format_count
 
 MISSING = "–"
 SHARES = ("accuracy", "sensitivity", "specificity")  # shown in percent
@@ -64,6 +65,17 @@ def show_size(count: int) -> str:
     exponent = len(str(count)) - 1
     power = str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"{count // 10 ** (exponent - 2) / 100:.2g} × 10{power}"
+
+
+def show_amount(value: float | None, unit: str = "") -> tuple[str, Any]:
+    """An amount as it is shown, and the number by which a table sorts it.
+
+    >>> show_amount(1536, "B"), show_amount(None)
+    (('1.536KB', 1536), ('–', ''))
+    """
+    if value is None:
+        return (MISSING, "")
+    return (f"{value:.4g} J" if unit == "J" else f"{format_count(value)}{unit}", value)
 
 
 def show_duration(seconds: float) -> str:

@@ -15,9 +15,10 @@ from onceforall.studies.study import Job, Piece, Scale
 
 if TYPE_CHECKING:
     from onceforall.recipes import Recipe
+    from onceforall.supernets.supernet import Supernet
     from onceforall.training.phases import Phase
 
-__all__ = ["Cell", "cell_recipe", "cells_in", "last_phases", "planned_phases", "study_jobs"]
+__all__ = ["Cell", "cell_recipe", "cells_in", "last_phases", "planned_phases", "planned_supernet", "study_jobs"]
 
 STEM = "stem"
 OWN_KEYS = ("network.name", "network.width_mult", "schedule.teacher", "run.seed")
@@ -68,10 +69,17 @@ def cell_recipe(cell: Cell, scale: Scale, overrides: Sequence[str], data: Path |
 
 def planned_phases(recipe: "Recipe") -> "list[Phase]":
     """The phases that a recipe will train; its images are not needed."""
+    from onceforall.recipes import build_phases
+
+    return build_phases(recipe, planned_supernet(recipe))
+
+
+def planned_supernet(recipe: "Recipe") -> "Supernet":
+    """The network that a recipe will train, for images of one channel and two classes; its images are not needed."""
     from typing import cast
 
     from onceforall.data import ImageData
-    from onceforall.recipes import build_phases, build_supernet
+    from onceforall.recipes import build_supernet
 
     @final
     @dataclass
@@ -79,7 +87,7 @@ def planned_phases(recipe: "Recipe") -> "list[Phase]":
         num_classes: int = 2
         channels: int = 1
 
-    return build_phases(recipe, build_supernet(recipe, cast(ImageData, Classes())))
+    return build_supernet(recipe, cast(ImageData, Classes()))
 
 
 def last_phases(names: Iterable[str], steps: Mapping[str, str]) -> dict[str, str]:

@@ -1,40 +1,49 @@
-"""Claims of a paper as differences of two numbers of its tables, and what our runs say of them."""
+"""Claims of a paper as differences or ratios of two of its numbers, and what our runs say of them."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Literal, final
+from typing import Any, Generic, Literal, TypeVar, final
 
 import numpy as np
 
 from onceforall.evaluation.metrics import paired_bootstrap
 from onceforall.studies.results import Results, Side
 
-__all__ = ["Claim", "Judgement", "counts", "judge", "widest_interval"]
+__all__ = ["CONFIDENCE", "Claim", "Judgement", "Verdict", "counts", "judge", "verdict", "widest_interval"]
 
 CONFIDENCE = 0.95
+
+Verdict = Literal["holds", "fails", "undecided", "not run"]
+Interval = Literal["", "bootstrap", "widest", "seeds"]
+Number = TypeVar("Number")
+"""What says which number is meant; `Side` for those of grids."""
 
 
 @final
 @dataclass(frozen=True)
-class Claim:
+class Claim(Generic[Number]):
     """`first` is larger than the largest of `others`, by more than `more_than` (shares, not percent).
+
+    With `at_most` it is about a ratio instead: `first` is at most so many times the one other.
 
     Args:
         name: short, unique.
         text: what is claimed, in words.
         first, others: numbers of the tables; a claim about a leader has several others.
-        more_than: by how much at least.
+        more_than: by how much at least; below zero where `first` is claimed to be not much worse.
         note: what a reader has to know.
+        at_most: see above.
     """
 
     name: str
     text: str
-    first: Side
-    others: tuple[Side, ...]
+    first: Number
+    others: tuple[Number, ...]
     more_than: float = 0.0
     note: str = ""
+    at_most: float | None = None
 
 
 @final
@@ -44,8 +53,8 @@ class Judgement:
 
     Args:
         claim: the claim.
-        paper: difference in the paper's tables.
-        ours: difference over the seeds that both sides have.
+        paper: difference (or ratio) in the paper's tables.
+        ours: the same over the seeds that both sides have.
         low, high: its 95 % interval.
         interval: how that was found.
         best_on_test: difference where each network is the best *on test*: inflated, for comparison with the paper.
@@ -53,18 +62,25 @@ class Judgement:
         verdict: whether the interval lies above, below, or around what is claimed.
     """
 
-    claim: Claim
+    claim: Claim[Any]
     paper: float | None
     ours: float | None = None
     low: float | None = None
     high: float | None = None
-    interval: Literal["", "bootstrap", "widest"] = ""
+    interval: Interval = ""
     best_on_test: float | None = None
     seeds: tuple[int, ...] = ()
-    verdict: Literal["holds", "fails", "undecided", "not run"] = "not run"
+    verdict: Verdict = "not run"
 
 
-def judge(claim: Claim, results: Results, paper: Callable[[Side], float | None]) -> Judgement:
+def verdict(claim: Claim[Any], low: float, high: float) -> Verdict:
+    """Whether an interval lies on the claimed side of the bound, on the other, or holds it."""
+    if claim.at_most is not None:
+        return "holds" if high <= claim.at_most else "fails" if low > claim.at_most else "undecided"
+    return "holds" if low > claim.more_than else "fails" if high < claim.more_than else "undecided"
+
+
+def judge(claim: Claim[Side], results: Results, paper: Callable[[Side], float | None]) -> Judgement:
     """Compare a claim with our runs; `paper` gives the paper's number for a side, a share."""
     stated = _difference(claim, paper)
     common = set(results.of(claim.first))
@@ -82,18 +98,17 @@ def judge(claim: Claim, results: Results, paper: Callable[[Side], float | None])
     if claim.first.value == other.value == "chosen":
         ones, others = (np.stack([grid.correct for grid in side]) for side in grids)  # (seeds, images) each
         low, high = paired_bootstrap(ones, others, CONFIDENCE)
-        interval: Literal["bootstrap", "widest"] = "bootstrap"
+        interval: Interval = "bootstrap"
     else:
         low, high = widest_interval(ours, images.pop())
         interval = "widest"
     best = None
     if claim.first.value == "chosen":  # of every network whose answers were kept there is a best on test, too
         best = _difference(claim, lambda side: results.mean(replace(side, value="best"), seeds))
-    verdict = "holds" if low > claim.more_than else "fails" if high < claim.more_than else "undecided"
-    return Judgement(claim, stated, ours, low, high, interval, best, seeds, verdict)
+    return Judgement(claim, stated, ours, low, high, interval, best, seeds, verdict(claim, low, high))
 
 
-def _difference(claim: Claim, value: Callable[[Side], float | None]) -> float | None:
+def _difference(claim: Claim[Side], value: Callable[[Side], float | None]) -> float | None:
     first, others = value(claim.first), [value(side) for side in claim.others]
     known = [other for other in others if other is not None]
     return None if first is None or len(known) < len(others) else first - max(known)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from onceforall.files import write_text
 from onceforall.report.page import Section, render_page
+from onceforall.report.tables import csv_text, markdown_table
 from onceforall.studies.claims import Judgement, counts, judge
 from onceforall.studies.ofav2 import SHARED, STEPS, WIDTHS, paper_number
 from onceforall.studies.ofav2_claims import ofav2_claims
@@ -11,7 +12,7 @@ from onceforall.studies.ofav2_figure import bar_figures, write_chart
 from onceforall.studies.ofav2_tables import factor_tables, gains_table, paper_table, table_rows
 from onceforall.studies.results import Results, read_results
 from onceforall.studies.study import Scale
-from onceforall.studies.tables import claim_rows, claims_table, csv_text, markdown_table, points
+from onceforall.studies.tables import claim_rows, claims_table, points, scale_text
 
 __all__ = ["scale_note", "write_ofav2"]
 
@@ -45,9 +46,8 @@ def write_ofav2(folder: Path, scale: Scale, overrides: tuple[str, ...] = ()) -> 
 
 
 def scale_note(scale: Scale, overrides: tuple[str, ...], results: Results | None = None) -> str:
-    """The sentence that stands on every output: in what this is smaller than the paper."""
-    text = f"Scale {scale.name}: {scale.differs or 'as in the paper'}."
-    text += f" Changed by --set: {', '.join(overrides)}." if overrides else ""
+    """The sentences that stand on every output: in what this is smaller than the paper, seeds and images."""
+    text = scale_text(scale, overrides)
     if results is not None:
         seeds = results.seeds()
         images = {len(grid.correct) for steps in results.grids.values() for grid in steps.values()}

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 from onceforall.errors import UserError, check_choice
 from onceforall.files import write_json
@@ -22,16 +22,16 @@ class Scale:
     Args:
         name: of the scale.
         differs: in what it is smaller than the paper, as it stands on every output; empty where in nothing.
-        recipe: the name of the recipe that every run starts from.
+        recipe: the name of the recipe that every run starts from; empty where that depends on the run.
         overrides: changes of the recipe, as `make_recipe` takes them.
         width_factor: multiplies the paper's width multipliers.
         resolutions: at which sub-networks are evaluated; None for all that are trained.
-        drawn: evaluate at most so many members of each grid, drawn by the seed; None for whole grids.
+        drawn: evaluate at most so many sub-networks, drawn by the seed; None for whole grids.
     """
 
     name: str
     differs: str
-    recipe: str
+    recipe: str = ""
     overrides: tuple[str, ...] = ()
     width_factor: float = 1.0
     resolutions: tuple[int, ...] | None = None
@@ -41,7 +41,7 @@ class Scale:
 @final
 @dataclass(frozen=True)
 class Piece:
-    """Part of a job: train to the end of `phase`, then evaluate the grid of that phase. `work` weighs it in time."""
+    """Part of a job: train to the end of `phase`, then measure its sub-networks. `work` weighs it in time."""
 
     phase: str
     work: float = 1.0
@@ -58,6 +58,8 @@ class Job:
         pieces: in their order.
         starts_from: the run directory that is copied to begin with, of a job that has to be done before.
         resolutions, drawn: see `Scale`.
+        measures: what, after each piece: the "grid" of its phase, or "drawn" sub-networks, those that a comparison of
+            this many draws by the seed 0.
     """
 
     folder: Path
@@ -66,14 +68,24 @@ class Job:
     starts_from: Path | None = None
     resolutions: tuple[int, ...] | None = None
     drawn: int | None = None
+    measures: Literal["grid", "drawn"] = "grid"
 
-    def grid(self, piece: Piece) -> Path:
+    def result(self, piece: Piece) -> Path:
         """The file that a piece leaves behind when it is done."""
-        return self.folder / "results" / "grids" / f"{piece.phase}.json"
+        name = f"grids/{piece.phase}.json" if self.measures == "grid" else "test.json"
+        return self.folder / "results" / name
+
+    def trained(self, piece: Piece) -> bool:
+        """Whether the phase of a piece is complete."""
+        return any(self.folder.glob(f"checkpoints/*-{piece.phase}-last.safetensors"))
 
     def open_pieces(self) -> list[Piece]:
-        """What is still to do."""
-        return [piece for piece in self.pieces if not self.grid(piece).is_file()]
+        """What is still to do. Someone else may have measured a run that is not complete; that does not count."""
+
+        def done(piece: Piece) -> bool:
+            return self.result(piece).is_file() and (self.measures == "grid" or self.trained(piece))
+
+        return [piece for piece in self.pieces if not done(piece)]
 
     def to_json(self) -> str:
         """One line for the process that does it."""
@@ -92,11 +104,12 @@ class Job:
             None if start is None else Path(start),
             None if sizes is None else tuple(sizes),
             given["drawn"],
+            given["measures"],
         )
 
 
-def check_study(folder: Path, study: str, scale: Scale, overrides: Sequence[str], data: Path | None) -> Path | None:
-    """The place of a study's images: `data`, or where they were when its folder was made.
+def check_study(folder: Path, study: str, scale: Scale, overrides: Sequence[str]) -> Any:
+    """What `keep_study` kept as the place of the images when this folder was made; None where there is nothing yet.
 
     Cells, seeds and workers may differ from call to call. Raises `UserError` where the folder belongs to another
     study, scale or settings, or holds something else.
@@ -105,7 +118,7 @@ def check_study(folder: Path, study: str, scale: Scale, overrides: Sequence[str]
     if not path.is_file():
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
             raise UserError(f"{folder} is not empty and holds no study; choose another --out.")
-        return data
+        return None
     try:
         present = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -114,12 +127,14 @@ def check_study(folder: Path, study: str, scale: Scale, overrides: Sequence[str]
         before = present.get(key)
         if before != value:
             raise UserError(f"{folder} holds {_difference(key, before, value)}; choose another --out for this one.")
-    return data or (Path(present["data"]) if present.get("data") else None)
+    return present.get("data")
 
 
-def keep_study(folder: Path, study: str, scale: Scale, overrides: Sequence[str], data: Path | None) -> None:
-    """Write what `check_study` will compare."""
-    write_json(folder / SETTINGS, _settings(study, scale, overrides) | {"data": str(data) if data else None})
+def keep_study(
+    folder: Path, study: str, scale: Scale, overrides: Sequence[str], data: str | Mapping[str, str] | None
+) -> None:
+    """Write what `check_study` will compare, and the place of the images, or of several sets of them by name."""
+    write_json(folder / SETTINGS, _settings(study, scale, overrides) | {"data": data})
 
 
 def _settings(study: str, scale: Scale, overrides: Sequence[str]) -> dict[str, Any]:

@@ -1,20 +1,19 @@
-"""Tables of a study as CSV and Markdown, and the table of its claims."""
+"""Numbers of a study as people read them, and the table of its claims."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from onceforall.report.page import Table
 from onceforall.report.wording import MISSING
 from onceforall.studies.claims import Judgement
+from onceforall.studies.study import Scale
 
-__all__ = ["NOT_RUN", "claim_rows", "claims_table", "csv_text", "markdown_table", "percent", "points"]
+__all__ = ["NOT_RUN", "claim_rows", "claims_table", "percent", "points", "scale_text", "times"]
 
 NOT_RUN = "not run"
 INTERVALS = {
     "bootstrap": "paired bootstrap over test images and seeds",
     "widest": "widest that the number of test images allows, without the spread of seeds",
+    "seeds": "of a mean over the seeds",
     "": "",
 }
 ONE_SEED = "one seed: the interval says nothing about another training"
@@ -30,56 +29,50 @@ def points(value: float | None, missing: str = NOT_RUN) -> str:
     return missing if value is None else f"{100 * value:+.2f}"
 
 
-def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys as CSV."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+def times(value: float | None, missing: str = NOT_RUN) -> str:
+    """A ratio."""
+    return missing if value is None else f"{value:.3f}"
 
 
-def markdown_table(table: Table) -> str:
-    """A table of the page as Markdown; of a cell what is shown."""
-    shown = [[cell if isinstance(cell, str) else str(cell[0]) for cell in row] for row in [table.head, *table.rows]]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in shown]
-    lines.insert(1, "|" + "---|" * len(table.head))
-    return "\n".join([*([f"**{table.caption}**", ""] if table.caption else []), *lines, ""])
+def scale_text(scale: Scale, overrides: Sequence[str]) -> str:
+    """The sentence that stands on every output: in what this is smaller than the paper."""
+    changed = f" Changed by --set: {', '.join(overrides)}." if overrides else ""
+    return f"Scale {scale.name}: {scale.differs or 'as in the paper'}.{changed}"
 
 
-def claim_rows(judgements: Sequence[Judgement]) -> list[dict[str, str]]:
-    """A row of CSV for each claim; differences in percentage points."""
+def claim_rows(judgements: Sequence[Judgement], inflated: bool = True) -> list[dict[str, str]]:
+    """A row of CSV for each claim; differences in percentage points, ratios as they are.
+
+    `inflated`: with a column for the best on test.
+    """
     out = []
     for found in judgements:
         claim, run = found.claim, found.ours is not None
+        show = points if claim.at_most is None else times
         notes = [claim.note, ONE_SEED if len(found.seeds) == 1 else ""]
-        row = {"claim": claim.name, "text": claim.text, "more_than": f"{100 * claim.more_than:g}"}
-        row |= {"paper": points(found.paper, ""), "ours": points(found.ours), "low": points(found.low, "")}
-        row |= {"high": points(found.high, ""), "verdict": found.verdict, "interval": INTERVALS[found.interval]}
-        row |= {"best_on_test_inflated": points(found.best_on_test, "" if run else NOT_RUN)}
+        bounds = ("", f"{claim.at_most:g}") if claim.at_most is not None else (f"{100 * claim.more_than:g}", "")
+        row = {"claim": claim.name, "text": claim.text, "more_than": bounds[0], "at_most": bounds[1]}
+        row |= {"paper": show(found.paper, ""), "ours": show(found.ours), "low": show(found.low, "")}
+        row |= {"high": show(found.high, ""), "verdict": found.verdict, "interval": INTERVALS[found.interval]}
+        row |= {"best_on_test_inflated": points(found.best_on_test, "" if run else NOT_RUN)} if inflated else {}
         row |= {"seeds": " ".join(map(str, found.seeds)), "note": "; ".join(filter(None, notes))}
         out.append(row)
     return out
 
 
-def claims_table(judgements: Sequence[Judgement]) -> Table:
-    """The claims as a table of the page."""
-    head = ["claim", "paper", "ours", "95 % interval", "verdict", "best on test (inflated)", "note"]
+def claims_table(judgements: Sequence[Judgement], inflated: bool = True) -> Table:
+    """The claims as a table of the page; `inflated`: with a column for the best on test."""
+    head = ["claim", "paper", "ours", "95 % interval", "verdict", *(["best on test (inflated)"] * inflated), "note"]
     rows = []
     for found in judgements:
-        run = found.ours is not None
-        bounds = f"{points(found.low)} to {points(found.high)}" if run else MISSING
+        claim = found.claim
+        show = points if claim.at_most is None else times
+        bounds = MISSING if found.low is None else f"{show(found.low)} to {show(found.high)}"
         wide = " (widest possible)" if found.interval == "widest" else ""
-        least = f"claimed: more than {100 * found.claim.more_than:g}" if found.claim.more_than else ""
-        rows.append(
-            [
-                found.claim.text,
-                points(found.paper, MISSING),
-                points(found.ours, MISSING),
-                bounds + wide,
-                found.verdict,
-                points(found.best_on_test, MISSING),
-                "; ".join(filter(None, [least, found.claim.note])) or MISSING,
-            ]
-        )
-    return Table(head, rows, "Differences in percentage points")
+        least = f"claimed: more than {100 * claim.more_than:g}" if claim.more_than else ""
+        least = least if claim.at_most is None else f"claimed: at most {claim.at_most:g} times"
+        row = [claim.text, show(found.paper, MISSING), show(found.ours, MISSING), bounds + wide, found.verdict]
+        row += [points(found.best_on_test, MISSING)] if inflated else []
+        rows.append([*row, "; ".join(filter(None, [least, claim.note])) or MISSING])
+    ratios = any(found.claim.at_most is not None for found in judgements)
+    return Table(head, rows, f"Differences in percentage points{'; ratios as they are' if ratios else ''}")

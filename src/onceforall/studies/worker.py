@@ -8,9 +8,13 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from onceforall.errors import UserError
 from onceforall.studies.study import Job, Piece
+
+if TYPE_CHECKING:
+    from onceforall.runs import Run
 
 __all__ = ["DONE", "do_job", "main"]
 
@@ -21,18 +25,34 @@ DONE = "piece done: "
 def do_job(job: Job, tell: Callable[[Piece], object]) -> None:
     """Train and evaluate what is still to do of `job`, and tell each piece that is done."""
     from onceforall.recipes import recipe_from_dict
-    from onceforall.runs import evaluate_grid, open_run, train_run
+    from onceforall.runs import open_run, train_run
 
     recipe = recipe_from_dict(job.recipe)
     if job.starts_from is not None and not job.folder.exists():
         _copy(job)
     for piece in job.open_pieces():
-        if not list(job.folder.glob(f"checkpoints/*-{piece.phase}-last.safetensors")):
+        if not job.trained(piece):
             begun = job.folder.is_dir() and any(job.folder.iterdir())
             train_run(recipe, job.folder, resume=begun, until=piece.phase)
-        run = open_run(job.folder, recipe.data.path, piece.phase)
-        evaluate_grid(run, resolutions=job.resolutions, limit=job.drawn)
+        _measure(job, open_run(job.folder, recipe.data.path, piece.phase))
         tell(piece)
+
+
+def _measure(job: Job, run: "Run") -> None:
+    """Evaluate sub-networks after a piece; the last thing that is written is the result that the job looks for."""
+    from onceforall.runs import evaluate_grid, evaluate_run
+
+    if job.measures == "grid":
+        evaluate_grid(run, resolutions=job.resolutions, limit=job.drawn)
+        return
+    from onceforall.comparison.drawing import draw_networks
+    from onceforall.search_space import SearchSpace
+
+    [phase] = [phase for phase in run.described["phases"] if phase["name"] == run.phase]
+    space = SearchSpace.from_dict(phase["space"])
+    drawn = {f"random_{number}": each for number, each in enumerate(draw_networks(space, job.drawn or 1, 0), start=1)}
+    ends = {"largest": space.largest(), "smallest": space.smallest()}
+    evaluate_run(run, ends | drawn if space.size() > 1 else {"single": space.largest()})
 
 
 def _copy(job: Job) -> None:

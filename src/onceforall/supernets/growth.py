@@ -15,7 +15,7 @@ from torch import nn
 
 from onceforall.choices import listed
 from onceforall.errors import UserError
-from onceforall.layers.blocks import PathModule
+from onceforall.layers.blocks import PathModule, ResidualUnit
 from onceforall.layers.elastic import ElasticConv, ElasticLayer
 from onceforall.search_space import SearchSpace
 
@@ -48,7 +48,7 @@ def take_over(net: nn.Module, old: nn.Module) -> None:
         former = present.get(name)
         if isinstance(module, ElasticLayer) and isinstance(former, ElasticLayer):
             _inherit(module, former)
-        elif isinstance(module, PathModule) and former is None and (last := module.residual_output()) is not None:
+        elif isinstance(module, PathModule | ResidualUnit) and former is None and (last := module.residual_output()):
             for parameter in last.parameters():
                 parameter.zero_()
 

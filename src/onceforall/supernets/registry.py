@@ -12,6 +12,7 @@ from onceforall.layers.kernels import KERNEL_RULES
 from onceforall.search_space import BlockChoices, SearchSpace
 from onceforall.supernets.mobilenet_v3 import STAGES, OFAMobileNetV3
 from onceforall.supernets.prox_mobilenet import WIDTHS, ProXMobileNet
+from onceforall.supernets.prox_unet import ProXUNet
 from onceforall.supernets.supernet import Supernet
 
 __all__ = ["NETWORK_CLASSES", "SUPERNETS", "create_supernet", "list_supernets"]
@@ -40,7 +41,8 @@ def ofa_mbv3(
         raise UserError(f"dense {dense!r}: must be true or false.")
     if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
         raise UserError(f"dropout {dropout!r}: must be a number of at least 0 and below 1.")
-    _check_common(num_classes, in_channels, width_mult, kernel_rule, resolutions)
+    _check_common(num_classes, in_channels, width_mult, kernel_rule)
+    _check_halvings(resolutions)
     space = SearchSpace.build(
         len(STAGES),
         resolutions=resolutions,
@@ -66,7 +68,8 @@ def prox_mobilenet(
     layout: str = "sound",
 ) -> ProXMobileNet:
     """ProX's MobileNet (ICIP 2022): kernel 3-7, expansion 3-6, depth 1-3 in five stages of 32 to 512 channels."""
-    _check_common(num_classes, in_channels, width_mult, kernel_rule, resolutions)
+    _check_common(num_classes, in_channels, width_mult, kernel_rule)
+    _check_halvings(resolutions)
     stem = BlockChoices(ordered("kernel_sizes", kernel_sizes), ordered("expand_ratios", expand_ratios))
     space = SearchSpace.build(
         len(WIDTHS),
@@ -79,19 +82,57 @@ def prox_mobilenet(
     return ProXMobileNet(space, num_classes, in_channels, width_mult, layout, kernel_rule)
 
 
-def _check_common(
-    num_classes: int,
-    in_channels: int,
-    width_mult: float,
-    kernel_rule: str,
-    resolutions: Sequence[Resolution],
-) -> None:
-    """Raise `UserError` for what no network of five halvings can have."""
+def prox_unet3d(
+    *,
+    num_classes: int = 2,
+    in_channels: int = 1,
+    spatial_dims: int = 3,
+    poolings: int = 3,
+    base_width: int = 16,
+    width_mult: float = 1.0,
+    widths: Sequence[float] = (0.5, 1.0),
+    kernel_sizes: Sequence[int] = (3, 5),
+    depths: Sequence[int] = (1, 2),
+    resolutions: Sequence[Resolution] = ((48, 64, 48),),
+    elastic_head: bool = False,
+    kernel_rule: str = "rings",
+    layout: str = "sound",
+) -> ProXUNet:
+    """ProX's U-Net (ICIP 2022) for volumes and images: kernel 3-5, depth 1-2, half or full width in each section.
+
+    The published layout takes `depths=(1,)` and always has an elastic head.
+    """
+    _check_common(num_classes, in_channels, width_mult, kernel_rule)
+    _check_counts(poolings=poolings, base_width=base_width)
+    if not isinstance(elastic_head, bool):
+        raise UserError(f"elastic_head {elastic_head!r}: must be true or false.")
+    head = BlockChoices(ordered("kernel_sizes", kernel_sizes)) if elastic_head or layout == "published" else None
+    space = SearchSpace.build(
+        2 * poolings + 1,
+        resolutions=resolutions,
+        depths=depths,
+        kernel_sizes=kernel_sizes,
+        widths=widths,
+        head=head,
+    )
+    return ProXUNet(space, num_classes, in_channels, spatial_dims, base_width, width_mult, layout, kernel_rule)
+
+
+def _check_common(num_classes: int, in_channels: int, width_mult: float, kernel_rule: str) -> None:
+    """Raise `UserError` for what no network can have."""
     check_choice("kernel_rule", kernel_rule, KERNEL_RULES)
     as_number("width_mult", width_mult, 100)
-    for name, count in (("num_classes", num_classes), ("in_channels", in_channels)):
+    _check_counts(num_classes=num_classes, in_channels=in_channels)
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
         if not is_whole(count) or count < 1:
             raise UserError(f"{name} {count!r}: must be a whole number of at least 1.")
+
+
+def _check_halvings(resolutions: Sequence[Resolution]) -> None:
+    """Raise `UserError` for a resolution that is too small for five halvings."""
     small = [r for r in ordered("resolutions", resolutions) if min((r,) if isinstance(r, int) else r) < 16]
     if small:
         raise UserError(
@@ -114,10 +155,15 @@ SUPERNETS: dict[str, Callable[..., Supernet]] = {
     "ee_p_ofa_mbv3": partial(_ofav2, **EARLY_EXITS, **PARALLEL),
     "ee_dp_ofa_mbv3": partial(_ofav2, **EARLY_EXITS, **DENSE, **PARALLEL),
     "prox_mobilenet": prox_mobilenet,
+    "prox_unet3d": prox_unet3d,
 }
 """Functions that build an elastic network from keywords."""
 
-NETWORK_CLASSES: dict[str, type[Supernet]] = {"OFAMobileNetV3": OFAMobileNetV3, "ProXMobileNet": ProXMobileNet}
+NETWORK_CLASSES: dict[str, type[Supernet]] = {
+    "OFAMobileNetV3": OFAMobileNetV3,
+    "ProXMobileNet": ProXMobileNet,
+    "ProXUNet": ProXUNet,
+}
 """Classes by the name under which a saved network remembers its own."""
 
 

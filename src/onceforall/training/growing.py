@@ -11,7 +11,7 @@ from onceforall.supernets.growth import check_extension, take_over
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.phases import Phase
 
-__all__ = ["beginning", "final_space", "fitted", "placed_by_growth", "without_weights"]
+__all__ = ["beginning", "final_space", "fitted", "placed_by_growth", "spaces_in_phases", "without_weights"]
 
 
 def _holds(space: SearchSpace, part: SearchSpace) -> bool:
@@ -23,19 +23,25 @@ def _holds(space: SearchSpace, part: SearchSpace) -> bool:
     return True
 
 
+def spaces_in_phases(space: SearchSpace, phases: Sequence[Phase]) -> list[SearchSpace]:
+    """The space of a supernet of `space` in each phase; raises `UserError` where a phase can not be reached."""
+    spaces = []
+    for phase in phases:
+        if not _holds(space, phase.space):
+            try:
+                check_extension(space, phase.space)
+            except UserError as error:
+                raise UserError(
+                    f"phase {phase.name!r} trains architectures that the supernet does not have: {error}"
+                ) from error
+            space = phase.space
+        spaces.append(space)
+    return spaces
+
+
 def final_space(space: SearchSpace, phases: Sequence[Phase]) -> SearchSpace:
     """The space of a supernet of `space` after all phases; raises `UserError` where a phase can not be reached."""
-    for phase in phases:
-        if _holds(space, phase.space):
-            continue
-        try:
-            check_extension(space, phase.space)
-        except UserError as error:
-            raise UserError(
-                f"phase {phase.name!r} trains architectures that the supernet does not have: {error}"
-            ) from error
-        space = phase.space
-    return space
+    return [space, *spaces_in_phases(space, phases)][-1]
 
 
 def beginning(supernet: Supernet, phases: Sequence[Phase], seed: int) -> Supernet:

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from onceforall.architecture import Architecture
 from onceforall.choices import listed
-from onceforall.data.images import ImageData
+from onceforall.data.dataset import DataSet
 from onceforall.errors import UserError
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.checkpoint import load_network
@@ -13,15 +14,13 @@ from onceforall.training.growing import final_space
 from onceforall.training.options import RunOptions
 from onceforall.training.phases import Phase
 
-__all__ = ["check_run", "memory_guard"]
+__all__ = ["check_run", "memory_guard", "not_finite"]
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 """Parts of the messages by which torch, its processor allocator and NVIDIA's libraries say it."""
 
 
-def check_run(
-    supernet: Supernet, phases: Sequence[Phase], data: ImageData, options: RunOptions, processes: int
-) -> None:
+def check_run(supernet: Supernet, phases: Sequence[Phase], data: DataSet, options: RunOptions, processes: int) -> None:
     """Raise `UserError` where a phase could not be trained, now and not when its turn comes."""
     names = [phase.name for phase in phases]
     if not phases:
@@ -88,6 +87,14 @@ def _check_saved_teacher(supernet: Supernet, phase: Phase) -> None:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def not_finite(what: str, step: int, phase: Phase, architectures: Sequence[Architecture]) -> UserError:
+    """The error that ends a run whose numbers have left all bounds; its weights have not moved."""
+    return UserError(
+        f"{what} at step {step} of phase {phase.name!r} in {' and in '.join(map(str, architectures))}; the last state "
+        f"before it is kept. Try a smaller learning_rate or clip_gradient in a folder of its own."
+    )
 
 
 @contextmanager

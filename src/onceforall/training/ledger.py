@@ -1,7 +1,7 @@
 """What each phase of training costs: seconds by what they were spent on, samples, MACs, memory and energy."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, final
 
@@ -92,19 +92,20 @@ class Ledger:
 
 
 @contextmanager
-def bytes_kept_for_backward() -> Iterator[list[int]]:
+def bytes_kept_for_backward(known: Iterable[torch.Tensor] = ()) -> Iterator[list[int]]:
     """Count the bytes that autograd keeps for the backward pass while the body runs; the list's one number.
 
-    Memory that several saved tensors share is counted once. Parameters are not counted.
+    Memory that several saved tensors share is counted once. Parameters are not counted, nor is the memory of `known`
+    tensors: a frozen parameter is one only there. On the device "meta" nothing is computed, and the count is the same.
     """
     total = [0]
-    seen: set[int] = set()
+    seen = {tensor.untyped_storage()._cdata for tensor in known}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         owner = tensor if tensor._base is None else tensor._base  # a slice of a parameter is one too
-        if storage.data_ptr() not in seen and not isinstance(owner, torch.nn.Parameter):
-            seen.add(storage.data_ptr())
+        if storage._cdata not in seen and not isinstance(owner, torch.nn.Parameter):
+            seen.add(storage._cdata)  # its address has no meaning on "meta"
             total[0] += storage.nbytes()
         return tensor
 

@@ -8,8 +8,7 @@ function of the seed and the position in the run; see `randomness`.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -18,8 +17,7 @@ import torch
 from torch import Tensor
 
 from onceforall.architecture import Architecture, Resolution
-from onceforall.data.images import ImageData
-from onceforall.errors import UserError
+from onceforall.data.dataset import DataSet
 from onceforall.evaluation.tasks import Task
 from onceforall.layers.channels import sort_channels
 from onceforall.supernets.supernet import Supernet
@@ -27,26 +25,31 @@ from onceforall.training.checkpoint import load_into, load_network, read_state, 
 from onceforall.training.distillation import objective
 from onceforall.training.distributed import World, connect
 from onceforall.training.growing import final_space, fitted, without_weights
-from onceforall.training.guards import check_run, memory_guard
+from onceforall.training.guards import check_run, memory_guard, not_finite
 from onceforall.training.ledger import Ledger
+from onceforall.training.memory import training_bytes
 from onceforall.training.optimizers import PhaseOptimizer
 from onceforall.training.options import PRECISIONS, RunOptions
 from onceforall.training.order import epoch_order
 from onceforall.training.phases import Phase, draw_architectures, is_taught_in_place
-from onceforall.training.plan import activation_bytes, expected_work, steps_per_epoch, student_macs, teacher_macs
+from onceforall.training.plan import expected_work, steps_per_epoch, student_macs, teacher_macs
 from onceforall.training.randomness import keyed_generator, keyed_random, seeded_layers
 from onceforall.training.records import Records, describe_run
-from onceforall.training.teachers import TeacherNetwork, as_teacher, teaching_phase
+from onceforall.training.stopping import apply_verdict, verdicts_on
+from onceforall.training.teachers import TeacherNetwork, soft_targets_of, teaching_phase
 from onceforall.training.validation import Validator
 
 __all__ = ["RunOptions", "train"]
+
+POSITION = ("step", "total_steps", "best", "loss_sum", "loss_count")
+"""What of a run in progress tells, beside its networks, where in a phase it is."""
 
 
 def train(
     supernet: Supernet,
     phases: Sequence[Phase],
     task: Task,
-    data: ImageData,
+    data: DataSet,
     *,
     run_dir: str | Path,
     options: RunOptions | None = None,
@@ -93,7 +96,7 @@ class _Run:
         supernet: Supernet,
         phases: list[Phase],
         task: Task,
-        data: ImageData,
+        data: DataSet,
         folder: Path,
         options: RunOptions,
         world: World,
@@ -109,6 +112,7 @@ class _Run:
         self.options, self.world = options, world
         self.index, self.step, self.total_steps = 0, 0, 0
         self.best, self.late = None, 0.0
+        self.verdicts: list[dict[str, Any]] = []  # of the phases that have a rule to stop
         self.optimizer: PhaseOptimizer | None = None
         self.teacher: TeacherNetwork | None = None
         self.teacher_macs: dict[Resolution, int] = {}
@@ -118,8 +122,8 @@ class _Run:
         self.loss_sum, self.loss_count = 0.0, 0
         network = {"class": type(supernet).__name__, "options": supernet.options, "space": supernet.space.to_dict()}
         described = describe_run(phases, options, data, network, settings)
-        whole = without_weights(supernet, final_space(supernet.space, phases))
-        work = expected_work(whole, phases, data.count("train"))
+        self.whole = without_weights(supernet, final_space(supernet.space, phases))
+        work = expected_work(self.whole, phases, data.count("train"))
         self.records = Records(folder, phases, described, work, data, world, resume)
         self.state: dict[str, Any] | None = None
 
@@ -128,15 +132,15 @@ class _Run:
     def all_phases(self, resume: bool) -> None:
         """Train, from the beginning or from where the last state was saved."""
         self.state = self._read_state() if resume else None
-        start = 0
         if self.state is not None:
-            start = self.state["index"]
-            self.ledger.entries = self.state["ledger"]
+            self.index, self.ledger.entries = self.state["index"], self.state["ledger"]
+            for verdict in self.state.get("verdicts", ()):
+                self._follow(verdict)
         try:
-            for index, phase in enumerate(self.phases[start:], start=start):
-                self.index = index
-                with memory_guard(phase, self.options, self.data.count("train")):
-                    self._one_phase(phase)
+            while self.index < len(self.phases):
+                with memory_guard(self.phases[self.index], self.options, self.data.count("train")):
+                    self._one_phase(self.phases[self.index])
+                self.index += 1
         except _OutOfTime:
             self._save_state()
             minutes = f"{self.options.max_minutes:g}"
@@ -173,7 +177,8 @@ class _Run:
                 self._load_weights(previous, phase.start_from)
                 if phase.sort_channels != "none":
                     banded = phase.sort_channels == "banded"
-                    sort_channels(self.supernet.channel_groups(), previous.space, banded)
+                    beside = None if carried is None else carried.moments_of
+                    sort_channels(self.supernet.channel_groups(), previous.space, banded, beside)
         self.supernet = fitted(self.supernet, phase, self.options.seed)
         self.supernet.set_dropout(phase.dropout)
         self.supernet.train()
@@ -184,8 +189,8 @@ class _Run:
         if self.state is not None:
             self.supernet.load_state_dict(self.state["network"])
             self.optimizer.load(self.state["optimizer"])
-            self.step, self.total_steps, self.best = (self.state[name] for name in ("step", "total_steps", "best"))
-            self.loss_sum, self.loss_count = self.state["loss_sum"], self.state["loss_count"]
+            for name in POSITION:
+                setattr(self, name, self.state[name])
             self.state = None
         elif carried is not None:
             self.optimizer.carry_on(carried)
@@ -203,7 +208,7 @@ class _Run:
             network = network.subnet(network.space.largest(exits="all"))
 
         def images(resolution: Resolution) -> Iterator[Tensor]:
-            return (batch for batch, _ in self.validator.calibration_batches(resolution))
+            return (batch for batch, _ in self.validator.calibration_batches(network, resolution))
 
         return TeacherNetwork(network.to(self.world.device, self.dtype), phase.teacher, images)
 
@@ -226,9 +231,11 @@ class _Run:
         largest = phase.space.largest(exits="all")
         with self.ledger.time("validation"):
             self.validator.score(self.supernet, largest, phase, images=2 * phase.batch_size)
-            kept = activation_bytes(self.supernet, largest, self.world.device)
+            self.ledger.note(**self._bytes(self.supernet, phase))
+
+    def _bytes(self, network: Supernet, phase: Phase) -> dict[str, int]:
         part = min(phase.batch_size, self.data.count("train")) / self.options.micro_batches
-        self.ledger.note(activation_bytes=round(kept * part))
+        return training_bytes(network, phase, part, self.world.device)
 
     # -- a step -----------------------------------------------------------------------------------------------------
 
@@ -248,7 +255,7 @@ class _Run:
         self._check_losses(phase, architectures, losses)
         self.world.sum_gradients(optimizer.parameters)
         if not optimizer.step():
-            raise self._not_finite("the gradient became not finite", phase, architectures)
+            raise not_finite("the gradient became not finite", self.step, phase, architectures)
         self.step += 1
         self.total_steps += 1
         self.loss_sum += float(losses.mean())
@@ -281,7 +288,7 @@ class _Run:
         with self.ledger.time("data"):
             images, labels = views(resolution)
         with self.ledger.time("teacher"), torch.autocast(device.type, amp, enabled=amp is not None):
-            soft_targets = self._soft_targets(phase, architectures, images, lambda size: views(size)[0])
+            soft_targets = soft_targets_of(self.teacher, self.supernet, phase, architectures, images, views)
         scale = share / (len(architectures) if phase.gradients == "mean" else 1)
         for number, architecture in enumerate(architectures):
             with self.ledger.time("student"), seeded_layers(device, *where, "layers", number):
@@ -294,25 +301,6 @@ class _Run:
                     assert isinstance(outputs, Tensor)
                     soft_targets = outputs.detach()
 
-    def _soft_targets(
-        self,
-        phase: Phase,
-        architectures: list[Architecture],
-        images: Tensor,
-        views: Callable[[Resolution], Tensor],
-    ) -> Tensor | None:
-        """What the teacher says of the images; None without a teacher, or where the step's first sub-network is it."""
-        resolution = architectures[0].resolution
-        if self.teacher is not None:
-            wanted = self.teacher.resolution(resolution)
-            return self.teacher.soft_targets(images if wanted == resolution else views(wanted), wanted)
-        if not is_taught_in_place(phase, architectures):
-            return None
-        with as_teacher(self.supernet):
-            outputs = self.supernet(images, replace(phase.space.largest(), resolution=resolution))
-        assert isinstance(outputs, Tensor)
-        return outputs
-
     def _check_losses(self, phase: Phase, architectures: list[Architecture], losses: Tensor) -> None:
         """Add up the losses over the processes and stop before the weights move if one is not finite.
 
@@ -324,14 +312,7 @@ class _Run:
         losses.copy_(torch.tensor(sums, dtype=losses.dtype))
         for architecture, loss in zip(architectures, losses.tolist(), strict=True):
             if not math.isfinite(loss):
-                raise self._not_finite(f"the loss became {loss}", phase, [architecture])
-
-    def _not_finite(self, what: str, phase: Phase, architectures: list[Architecture]) -> UserError:
-        """The error that ends a run whose numbers have left all bounds; its weights have not moved."""
-        return UserError(
-            f"{what} at step {self.step} of phase {phase.name!r} in {' and in '.join(map(str, architectures))}; the "
-            f"last state before it is kept. Try a smaller learning_rate or clip_gradient in a folder of its own."
-        )
+                raise not_finite(f"the loss became {loss}", self.step, phase, [architecture])
 
     # -- the end of an epoch ----------------------------------------------------------------------------------------
 
@@ -354,8 +335,28 @@ class _Run:
 
     def _end(self, phase: Phase) -> None:
         self._save_weights(phase, "last", {"epoch": phase.total_epochs})
+        if phase.stop_rule is not None and self.index:
+            self._judge(phase)
         self.ledger.end_phase()
         self.records.end_phase(self.ledger.entries)
+
+    # -- stopping ---------------------------------------------------------------------------------------------------
+
+    def _judge(self, phase: Phase) -> None:
+        """Follow the verdicts on a phase; where it is left out, the run goes on from the weights before it."""
+        self._load_weights(phase, "best")
+        before = self.phases[self.index - 1]
+        for verdict in verdicts_on(self.supernet, self.phases, self.index, self.validator):
+            self._follow(verdict)
+        if phase not in self.phases:
+            self.supernet = load_network(self._weights(before, "best"), type(self.supernet))
+            self.optimizer, self.index = None, self.index - 1
+
+    def _follow(self, verdict: dict[str, Any]) -> None:
+        self.verdicts.append(verdict)
+        self.phases = apply_verdict(self.phases, verdict)
+        work = expected_work(self.whole, self.phases, self.data.count("train"))
+        self.records.replan(self.phases, work, self.verdicts)
 
     def _weights(self, phase: Phase, which: str) -> Path:
         return self.folder / "checkpoints" / f"{self.phases.index(phase) + 1}-{phase.name}-{which}.safetensors"
@@ -378,17 +379,9 @@ class _Run:
         if not self.world.is_first:
             return
         with self.ledger.time("checkpoint"):
-            state = {
-                "index": self.index,
-                "step": self.step,
-                "total_steps": self.total_steps,
-                "best": self.best,
-                "loss_sum": self.loss_sum,
-                "loss_count": self.loss_count,
-                "network": self.supernet.state_dict(),
-                "optimizer": self.optimizer.state(),
-                "ledger": self.ledger.entries,
-            }
+            state = {name: getattr(self, name) for name in ("index", "verdicts", *POSITION)}
+            state |= {"network": self.supernet.state_dict(), "optimizer": self.optimizer.state()}
+            state["ledger"] = self.ledger.entries
             write_state(self.folder / "checkpoints", state)
 
     def _read_state(self) -> dict[str, Any] | None:

@@ -103,6 +103,16 @@ class PhaseOptimizer:
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         self.scaler.load_state_dict(state["scaler"])
 
+    def moments_of(self, parameter: Tensor) -> list[Tensor]:
+        """What it keeps for each entry of a parameter; to be reordered where the parameter's channels are."""
+        values = self.optimizer.state.get(parameter, {}).values()
+        return [value for value in values if isinstance(value, Tensor) and value.shape == parameter.shape]
+
+    def state_bytes(self) -> int:
+        """Bytes of what the optimiser has kept so far: nothing for parameters that never had a gradient."""
+        values = [value for state in self.optimizer.state.values() for value in state.values()]
+        return sum(value.nbytes for value in values if isinstance(value, Tensor))
+
     def carry_on(self, previous: "PhaseOptimizer") -> None:
         """Go on with the state of the previous phase's optimiser, whose network may have been smaller.
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from onceforall.data.images import ImageData
+from onceforall.data.dataset import DataSet
 from onceforall.training.options import RunOptions
 from onceforall.training.phases import Phase
 from onceforall.training.plan import steps_per_epoch
@@ -12,7 +12,7 @@ from onceforall.training.randomness import keyed_generator
 __all__ = ["epoch_order"]
 
 
-def epoch_order(data: ImageData, options: RunOptions, phase: Phase, epoch: int) -> list[np.ndarray]:
+def epoch_order(data: DataSet, options: RunOptions, phase: Phase, epoch: int) -> list[np.ndarray]:
     """The batches of an epoch: a new order each time; images that fill no batch are left out of this epoch."""
     generator = keyed_generator(options.seed, phase.name, "order", epoch)
     count = data.count("train")

@@ -14,6 +14,7 @@ from onceforall.choices import listed, ordered
 from onceforall.errors import UserError, check_choice
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Freeze
+from onceforall.training.stop_rule import StopRule
 
 __all__ = ["Phase", "Teacher", "draw_architectures", "is_taught_in_place"]
 
@@ -142,6 +143,7 @@ class Phase:
         validate_every: epochs between validations; the last epoch is always followed by one.
         judged_by: what is validated: the smallest, the largest and "random" architectures, or the "extremes", every
             combination of smallest and largest choices that are constant over the network.
+        stop_rule: asked after the phase, unless it is the first: whether what it opened pays; None for no question.
     """
 
     name: str
@@ -178,6 +180,7 @@ class Phase:
     clip_gradient: float | None = None
     validate_every: int = 1
     judged_by: Literal["random", "extremes"] = "random"
+    stop_rule: StopRule | None = None
 
     def __post_init__(self) -> None:
         def refuse(name: str, rule: str) -> None:
@@ -211,6 +214,8 @@ class Phase:
         for name in ("exit_loss_weights", "exit_output_weights"):
             if not _are_weights(getattr(self, name)):
                 refuse(name, "a number for each exit, or none")
+        if not isinstance(self.stop_rule, StopRule | None):
+            refuse("stop_rule", "a StopRule, or none")
         if self.exits == "all" and len(self.space.heights) > 1:
             refuse("exits", "'last' where heights differ")
         part = self.space if self.favoured is None and not self.favoured_probability else self.favoured
@@ -226,6 +231,7 @@ class Phase:
         """A dictionary of JSON types."""
         out = {f.name: getattr(self, f.name) for f in fields(self)}
         out |= {"space": self.space.to_dict(), "teacher": asdict(self.teacher), "freeze": asdict(self.freeze)}
+        out |= {"stop_rule": None if self.stop_rule is None else asdict(self.stop_rule)}
         return out | {"favoured": None if self.favoured is None else self.favoured.to_dict()}
 
 

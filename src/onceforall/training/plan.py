@@ -1,30 +1,38 @@
-"""What a schedule will cost before it runs: multiply-adds are analytic, time and memory come from one step on noise."""
+"""What a schedule will cost before it runs.
+
+Multiply-adds and memory are computed, not measured; time comes from a step on black images on the machine at hand.
+"""
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 
-from onceforall.architecture import Architecture, Resolution
+from onceforall.architecture import Architecture, Resolution, as_resolution
 from onceforall.errors import UserError
 from onceforall.evaluation.exits import combine_exits
-from onceforall.supernets.supernet import Supernet
+from onceforall.search_space import SearchSpace
+from onceforall.supernets.supernet import Freeze, Supernet
 from onceforall.training.checkpoint import load_network
-from onceforall.training.ledger import BACKWARD_FACTOR, bytes_kept_for_backward
-from onceforall.training.phases import Phase, draw_architectures, is_taught_in_place
-from onceforall.training.randomness import keyed_random, seeded_layers
+from onceforall.training.growing import spaces_in_phases, without_weights
+from onceforall.training.ledger import BACKWARD_FACTOR
+from onceforall.training.memory import activation_bytes, black_images, state_bytes
+from onceforall.training.phases import Phase, Teacher, draw_architectures, is_taught_in_place
+from onceforall.training.randomness import keyed_random
 from onceforall.training.rows import scale_epochs
 
 __all__ = [
+    "PhaseCost",
     "PhasePlan",
-    "activation_bytes",
     "expected_step_macs",
     "expected_work",
+    "phase_to_cost",
     "plan_schedule",
+    "predict_costs",
     "scale_to_macs",
     "steps_per_epoch",
     "student_macs",
@@ -100,82 +108,129 @@ def scale_to_macs(supernet: Supernet, phases: Sequence[Phase], images: int, tota
 
 @final
 @dataclass(frozen=True)
-class PhasePlan:
-    """What one phase will cost.
+class PhaseCost:
+    """What one phase will cost on any machine.
 
     Args:
         name: of the phase.
         steps: optimiser steps.
         student_macs: multiply-adds of all forward and backward passes.
         teacher_macs: multiply-adds of all teacher passes.
-        seconds: of student and teacher, at the speed of a step of the largest sub-network; validation comes on top.
+        parameter_bytes: of the network as the phase has it; a network that grows has fewer in earlier phases.
+        optimizer_bytes: of what the optimiser keeps for them, where all of them learn.
         activation_bytes: kept for the backward pass of the largest sub-network on a whole batch.
-        micro_batches: parts into which a batch should be cut so that this fits into the memory at hand.
     """
 
     name: str
     steps: int
     student_macs: float
     teacher_macs: float
-    seconds: float
+    parameter_bytes: int
+    optimizer_bytes: int
     activation_bytes: int
+
+
+@final
+@dataclass(frozen=True)
+class PhasePlan:
+    """What one phase will cost here.
+
+    Args:
+        cost: on any machine.
+        seconds: of student and teacher, at the speed of a step of the largest sub-network; validation comes on top.
+        micro_batches: parts into which a batch should be cut so that it fits into the memory at hand.
+    """
+
+    cost: PhaseCost
+    seconds: float
     micro_batches: int
 
 
-PROBE_IMAGES = 8
+def predict_costs(supernet: Supernet, phases: Sequence[Phase], images: int) -> list[PhaseCost]:
+    """Cost of every phase for `images` training images and the network with which training begins; runs nothing."""
+    spaces = spaces_in_phases(supernet.space, phases)
+    dtype, meta = next(supernet.parameters()).dtype, torch.device("meta")
+    whole = without_weights(supernet, spaces[-1]).to(dtype)
+    kept: dict[tuple[Architecture, Freeze], int] = {}
+    costs = []
+    for index, (phase, space) in enumerate(zip(phases, spaces, strict=True)):
+        steps, size = steps_per_epoch(images, phase) * phase.total_epochs, min(phase.batch_size, images)
+        students, teachers = expected_step_macs(whole, phases, index)
+        largest = phase.space.largest(exits="all")
+        if (largest, phase.freeze) not in kept:
+            kept[largest, phase.freeze] = activation_bytes(whole, largest, meta, phase.freeze)
+        memory = state_bytes(without_weights(supernet, space).to(dtype), phase)
+        memory["activation_bytes"] = kept[largest, phase.freeze] * size
+        costs.append(PhaseCost(phase.name, steps, students * steps * size, teachers * steps * size, **memory))
+    return costs
+
+
+def phase_to_cost(values: Mapping[str, Any]) -> Phase:
+    """As much of a phase, given as the dictionary of `Phase.to_dict`, as its cost depends on."""
+    names = ("name", "epochs", "warmup_epochs", "batch_size", "optimizer", "momentum", "sampler", "subnets_per_step")
+    favoured, sizes = values["favoured"], values["resolutions"]
+    return Phase(
+        **{name: values[name] for name in (*names, "favoured_probability", "exits")},
+        space=SearchSpace.from_dict(values["space"]),
+        favoured=None if favoured is None else SearchSpace.from_dict(favoured),
+        resolutions=None if sizes is None else tuple(map(as_resolution, sizes)),
+        teacher=Teacher(values["teacher"]["source"], input=values["teacher"]["input"]),
+        freeze=Freeze(**values["freeze"]),
+    )
+
+
+PROBE_MACS = 10**9  # of a step that measures the speed, unless two images need more
+PROBE_SECONDS = 0.5  # after so many there is no further step
 MEMORY_SHARE = 0.4  # of the free memory, for what is kept for the backward pass
 
 
-def plan_schedule(supernet: Supernet, phases: Sequence[Phase], images: int, device: torch.device) -> list[PhasePlan]:
-    """Cost of every phase for `images` training images; one step on noise measures this machine's speed.
+def plan_schedule(
+    supernet: Supernet,
+    phases: Sequence[Phase],
+    images: int,
+    device: torch.device,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[PhasePlan]:
+    """Cost of every phase for `images` training images; steps on black images measure this machine's speed.
 
-    Nothing is trained: the step runs on a copy of the largest sub-network.
+    Nothing is trained. `supernet` is the network with which training begins. `progress` is told how many phases are
+    done, and of how many.
     """
-    plans = []
-    free = _free_memory(device)
-    for index, phase in enumerate(phases):
-        steps = steps_per_epoch(images, phase) * phase.total_epochs
-        size = min(phase.batch_size, images)
-        students, teachers = expected_step_macs(supernet, phases, index)
-        largest = phase.space.largest(exits="all")
-        seconds_per_mac = _seconds_per_mac(supernet, largest, device)
-        whole = activation_bytes(supernet, largest, device) * size
+    plans: list[PhasePlan] = []
+    free, speeds = _free_memory(device), dict[Architecture, float]()
+    for phase, cost in zip(phases, predict_costs(supernet, phases, images), strict=True):
+        if progress is not None:
+            progress(len(plans), len(phases))
+        size, largest = min(phase.batch_size, images), phase.space.largest(exits="all")
+        if largest not in speeds:
+            speeds[largest] = _seconds_per_mac(supernet, largest, device, size)
+        whole = cost.activation_bytes
         parts = next(p for p in range(1, size + 1) if size % p == 0 and (whole / p <= MEMORY_SHARE * free or p == size))
-        total = steps * size
-        seconds = seconds_per_mac * (students + teachers) * total
-        plans.append(PhasePlan(phase.name, steps, students * total, teachers * total, seconds, whole, parts))
+        plans.append(PhasePlan(cost, speeds[largest] * (cost.student_macs + cost.teacher_macs), parts))
+    if progress is not None:
+        progress(len(plans), len(phases))
     return plans
 
 
-def _seconds_per_mac(supernet: Supernet, architecture: Architecture, device: torch.device) -> float:
-    """Seconds that one multiply-add takes in a step of a sub-network, the best of three."""
-    network, images = _probe(supernet, architecture, device)
-    best = float("inf")
-    for _ in range(3):
+def _seconds_per_mac(supernet: Supernet, architecture: Architecture, device: torch.device, batch: int) -> float:
+    """Seconds that one multiply-add takes in a step of a sub-network of this kind, the best of up to three."""
+    network = type(supernet)(SearchSpace.only(architecture), **supernet.options).initialise().to(device)
+    macs = student_macs(network, [architecture])
+
+    def step(images: int) -> float:
         start = time.perf_counter()
-        outputs = combine_exits(network(images), None)
+        outputs = combine_exits(network.train()(black_images(network, images)), None)
         torch.autograd.grad(outputs.sum(), list(network.parameters()))
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - start)
-    return best / (PROBE_IMAGES * student_macs(network, [architecture]))
+        return time.perf_counter() - start
 
-
-def activation_bytes(supernet: Supernet, architecture: Architecture, device: torch.device) -> int:
-    """Bytes that a sub-network keeps for the backward pass of one image, counted in a pass on zeros."""
-    network, images = _probe(supernet, architecture, device)
-    with bytes_kept_for_backward() as kept, seeded_layers(device, "memory"):
-        network(images)
-    return kept[0] // PROBE_IMAGES
-
-
-def _probe(supernet: Supernet, architecture: Architecture, device: torch.device) -> tuple[Supernet, torch.Tensor]:
-    """A copy of a sub-network in training mode and a few black images for it."""
-    network = supernet.subnet(architecture).to(device).train()
-    side = architecture.resolution
-    axes = (side,) * network.options.get("spatial_dims", 2) if isinstance(side, int) else side
-    first = next(network.parameters())
-    return network, torch.zeros(PROBE_IMAGES, network.options["in_channels"], *axes, device=device, dtype=first.dtype)
+    count = max(2, min(batch, PROBE_MACS // macs))
+    step(2)  # the first one takes longer
+    seconds = [step(count)]
+    while len(seconds) < 3 and sum(seconds) < PROBE_SECONDS:
+        seconds.append(step(count))
+    return min(seconds) / (count * macs)
 
 
 def _free_memory(device: torch.device) -> int:

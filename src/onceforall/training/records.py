@@ -13,7 +13,7 @@ from typing import Any, TextIO, final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from onceforall.data.images import ImageData
+from onceforall.data.dataset import DataSet
 from onceforall.errors import UserError
 from onceforall.evaluation.environment import environment
 from onceforall.files import write_json, write_text
@@ -65,7 +65,7 @@ class Records:
         phases: list[Phase],
         run: dict[str, Any],
         work: list[float],
-        data: ImageData,
+        data: DataSet,
         world: World,
         resume: bool,
     ) -> None:
@@ -129,6 +129,7 @@ class Records:
             draft.unlink()  # what a killed process was writing
         if path.is_file():
             before, now = json.loads(path.read_text()), json.loads(json.dumps(self.run))
+            before |= {"phases": before.pop("planned", before["phases"]), "verdicts": None}
             self._compare(before, now)
             if len(now["phases"]) > len(before["phases"]):
                 write_json(path, now | {"environment": before["environment"]})
@@ -149,6 +150,17 @@ class Records:
             shown = "; ".join(f"{k}: {old.get(k, 'absent')} before, {new.get(k, 'absent')} now" for k in differing[:5])
             more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
             raise UserError(f"{self.folder} cannot go on: the run differs in {shown}{more}.")
+
+    def replan(self, phases: list[Phase], work: list[float], verdicts: list[dict[str, Any]]) -> None:
+        """Keep the phases as they are carried out from now on, beside those planned, and say the last verdict."""
+        self.phases, self.work = phases, work
+        self.progress.update(self.bar, total=sum(work))
+        self.say(verdicts[-1]["reason"])
+        if self.world.is_first:
+            path = self.folder / SETTINGS
+            before = json.loads(path.read_text())
+            carried_out = {"phases": [phase.to_dict() for phase in phases], "verdicts": verdicts}
+            write_json(path, before | {"planned": self.run["phases"]} | carried_out)
 
     def rewind(self, total_steps: int) -> None:
         """Cut every metric line that was written after `total_steps` steps."""
@@ -252,7 +264,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def describe_run(phases: list[Phase], options: Any, data: ImageData, network: Any, settings: Any) -> dict[str, Any]:
+def describe_run(phases: list[Phase], options: Any, data: DataSet, network: Any, settings: Any) -> dict[str, Any]:
     """Everything that decides the result of a run, as JSON types."""
     return {
         "settings": settings,

@@ -35,6 +35,28 @@ FACTORS: dict[str, str] = {
 """Factors in the order in which shrinking opens them, with the names of their phases."""
 
 
+def _with_one_factor(
+    space: SearchSpace, only: str | None, fixed: Mapping[str, Any] | None, others: Callable[[str], tuple]
+) -> SearchSpace:
+    """`space` with all choices of the factor `only`, and of each other the `fixed` one, or else what `others` says.
+
+    Without `only` it is the whole space.
+    """
+    if not isinstance(fixed, Mapping | None):
+        raise UserError(f"fixed {fixed!r}: give one choice a factor, as fixed.kernel_sizes=5.")
+    given = dict(fixed or {})
+    if only is None:
+        if given:
+            raise UserError(f"fixed {', '.join(given)}: goes with only, which names the factor that is not fixed.")
+        return space
+    elastic = [factor for factor in FACTORS if len(getattr(space, factor)) > 1]
+    check_choice("only", only, elastic)
+    if only in given:
+        raise UserError(f"fixed {only} {given[only]!r}: this is the factor that only leaves elastic.")
+    kept = {factor: others(factor) for factor in elastic if factor != only}
+    return space.restrict(**(kept | {factor: (choice,) for factor, choice in given.items()}))
+
+
 def _openings(factor: str, choices: tuple) -> list[tuple]:
     """What each phase of a factor offers, after the largest choice alone: one smaller choice more a phase.
 
@@ -81,6 +103,8 @@ def progressive_shrinking(
     *,
     rows: str | Mapping[str, Row] = "small",
     resolution: Literal["mixed", "descending"] = "mixed",
+    only: str | None = None,
+    fixed: Mapping[str, Any] | None = None,
     total_epochs: int | None = None,
     subnets_per_step: int | None = None,
 ) -> list[Phase]:
@@ -96,10 +120,15 @@ def progressive_shrinking(
             factor.
         resolution: "mixed" trains all resolutions from the start; "descending" starts with the largest and adds
             smaller ones in phases at the end.
+        only: a factor, such as "depths": only it is elastic (ProX, Figs. 5 and 6).
+        fixed: with `only`, the one choice of other factors, such as {"kernel_sizes": 5}; by default their largest.
         total_epochs: scale the rows' epochs, warm-up included, so that they sum to this.
         subnets_per_step: use this instead of the rows'.
     """
     check_choice("resolution", resolution, ("mixed", "descending"))
+    whole = space
+    space = _with_one_factor(whole, only, fixed, lambda factor: getattr(whole, factor)[-1:])
+    resolution = "descending" if only == "resolutions" else resolution
     factors = [factor for factor in FACTORS if factor != "resolutions" or resolution == "descending"]
     phases = [phase for phase, _ in _shrink(space, factors, table_of(rows, ROWS))]
     return scale_epochs(_with_subnets(phases, subnets_per_step), total_epochs)
@@ -219,6 +248,8 @@ def progressive_expansion(
     freeze_stem: bool = False,
     freeze_inner_kernels: Literal["off", "on_sample", "hard"] = "off",
     teacher_input: Literal["student", "native"] | None = None,
+    only: str | None = None,
+    fixed: Mapping[str, Any] | None = None,
     total_epochs: int | None = None,
     start: SearchSpace | None = None,
     start_teacher: str = "none",
@@ -244,13 +275,21 @@ def progressive_expansion(
             a network with the kernel rule "rings".
         teacher_input: whether the teacher sees the student's images, or the same views at its own largest resolution.
             By default the latter in mode "increasing", where the newest resolution is one that it never saw.
+        only: a factor, such as "depths": only it is elastic (Figs. 5 and 6).
+        fixed: with `only`, the one choice of other factors, such as {"kernel_sizes": 5}; by default their smallest.
+            Of a network that is trained already they stay what they are.
         total_epochs: scale the epochs so that they sum to this.
         start: the space of a network that is trained already. The phases open what `space` has more, resolutions too.
         start_teacher: the path of that network; its largest sub-network teaches in the first phase.
     """
     check_choice("mode", mode, ("mixed", "increasing"))
     check_choice("freeze_earlier_blocks", freeze_earlier_blocks, ("never", "depth", "always"))
-    if start is not None and start.resolutions != space.resolutions:
+    if start is not None and fixed:
+        raise UserError(f"fixed {fixed}: a network that is trained already keeps the choices that it has.")
+    whole = space
+    rest = (lambda factor: getattr(start, factor)) if start else (lambda factor: getattr(whole, factor)[:1])
+    space = _with_one_factor(whole, only, fixed, rest)
+    if only == "resolutions" or (start is not None and start.resolutions != space.resolutions):
         mode = "increasing"
     factors = [name for name in GROWING if getattr(space, name) and (name != "resolutions" or mode == "increasing")]
     closings = {name: _closings(name, getattr(space, name), getattr(start, name, ())) for name in factors}

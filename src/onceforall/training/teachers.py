@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import final
 
 import torch
 from torch import Tensor
 
-from onceforall.architecture import Resolution
+from onceforall.architecture import Architecture, Resolution
 from onceforall.evaluation.calibration import calibrate
 from onceforall.evaluation.exits import combine_exits
 from onceforall.supernets.supernet import Supernet
-from onceforall.training.phases import Phase, Teacher
+from onceforall.training.phases import Phase, Teacher, is_taught_in_place
 
-__all__ = ["TeacherNetwork", "as_teacher", "teaching_phase"]
+__all__ = ["TeacherNetwork", "as_teacher", "soft_targets_of", "teaching_phase"]
 
 
 def teaching_phase(phase: Phase, index: int, scores: Sequence[float] | None, higher_is_better: bool = True) -> int:
@@ -73,6 +74,36 @@ class TeacherNetwork:
             self.statistics[resolution] = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
         for name, buffer in self.network.named_buffers():
             buffer.copy_(self.statistics[resolution][name])
+
+
+def soft_targets_of(
+    teacher: TeacherNetwork | None,
+    supernet: Supernet,
+    phase: Phase,
+    architectures: Sequence[Architecture],
+    images: Tensor,
+    views: Callable[[Resolution], tuple[Tensor, Tensor]],
+) -> Tensor | None:
+    """What the teacher of a step says of its images; None without one, or where the step trains it first.
+
+    Args:
+        teacher: a network of its own, or None.
+        supernet: teaches by its largest sub-network where the phase's teacher is in place.
+        phase: whose step it is.
+        architectures: of the step, in order.
+        images: what the students see.
+        views: the same images, with their labels, at another resolution.
+    """
+    resolution = architectures[0].resolution
+    if teacher is not None:
+        wanted = teacher.resolution(resolution)
+        return teacher.soft_targets(images if wanted == resolution else views(wanted)[0], wanted)
+    if not is_taught_in_place(phase, architectures):
+        return None
+    with as_teacher(supernet):
+        outputs = supernet(images, replace(phase.space.largest(), resolution=resolution))
+    assert isinstance(outputs, Tensor)
+    return outputs
 
 
 @contextmanager

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from onceforall.architecture import Architecture, Resolution
-from onceforall.data.images import ImageData
-from onceforall.evaluation.evaluate import calibration_batches, evaluate_each
+from onceforall.data.dataset import DataSet
+from onceforall.evaluation.evaluate import CALIBRATION_BATCH, batch_limit, calibration_batches, evaluate_each
 from onceforall.evaluation.tasks import Task
 from onceforall.evaluation.trunks import group_by_trunk
 from onceforall.search_space import SearchSpace
@@ -71,7 +71,7 @@ class Validator:
     """Measures sub-networks on the validation split; the supernet itself is not touched."""
 
     def __init__(
-        self, data: ImageData, task: Task, options: RunOptions, world: World, ledger: Ledger, dtype: torch.dtype
+        self, data: DataSet, task: Task, options: RunOptions, world: World, ledger: Ledger, dtype: torch.dtype
     ) -> None:
         self.data, self.task, self.options = data, task, options
         self.world, self.ledger, self.dtype = world, ledger, dtype
@@ -87,7 +87,7 @@ class Validator:
         )
         trunks = group_by_trunk(architectures.values())[self.world.rank :: self.world.size]
         own = [member for trunk in trunks for member in trunk.members]
-        scores = self._scores(supernet, own, phase, options.validation_images)
+        scores = self.scores(supernet, own, phase, options.validation_images)
         found = {name: scores[arch] for name, arch in architectures.items() if arch in scores}
         return self.world.merge(found, list(architectures))
 
@@ -99,17 +99,23 @@ class Validator:
         Of several exits the outputs are summed with the phase's weights.
         """
         images = self.options.validation_images if images is None else images
-        return self._scores(supernet, [architecture], phase, images)[architecture]
+        return self.scores(supernet, [architecture], phase, images)[architecture]
 
-    def _scores(
-        self, supernet: Supernet, architectures: Sequence[Architecture], phase: Phase, images: int | None
+    def scores(
+        self,
+        supernet: Supernet,
+        architectures: Sequence[Architecture],
+        phase: Phase,
+        images: int | None,
+        split: str = "validation",
     ) -> dict[Architecture, dict[str, float]]:
+        """Metrics of architectures on the first `images` images of a split, prepared without augmentation."""
         evaluations = evaluate_each(
             supernet,
             architectures,
             self.task,
             self.data,
-            splits=("validation",),
+            splits=(split,),
             images=images,
             calibration_images=self.options.calibration_images,
             calibration_rule=self.options.calibration_rule,
@@ -120,13 +126,14 @@ class Validator:
         )
         return {evaluation.architecture: evaluation.metrics for evaluation in evaluations}
 
-    def calibration_batches(self, resolution: Resolution) -> Iterator[tuple[Tensor, Tensor]]:
-        """Training images for re-estimating batch normalisation."""
+    def calibration_batches(self, supernet: Supernet, resolution: Resolution) -> Iterator[tuple[Tensor, Tensor]]:
+        """Training images for re-estimating the batch normalisation of networks like `supernet`."""
         return calibration_batches(
             self.data,
             resolution,
             self.options.calibration_images,
             seed=self.options.seed,
+            batch_size=batch_limit(supernet, CALIBRATION_BATCH),
             device=self.world.device,
             dtype=self.dtype,
         )

@@ -1,0 +1,107 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from onceforall.data.check import check_data
+from onceforall.data.volume_check import VolumeReport, check_volumes
+from onceforall.errors import UserError
+from volume_files import save_nifti
+
+
+def test_a_good_folder(volume_folder):
+    told = []
+    report = check_volumes(volume_folder(4), progress=lambda *line: told.append(line))
+    assert report.errors == () and report.warnings == ()
+    assert report.shapes == {"9 x 10 x 11": 2, "10 x 10 x 11": 2} and report.orientations == {"RAS": 4}
+    assert report.spacings == {"1 x 1 x 1": 4} and report.modalities == ("MRI",)
+    assert report.labels[1] == (4 * 36, 4) and report.labels[2] == (4 * 24, 4)
+    assert report.text().endswith("ready to be trained on") and told[-1] == ("check", 4, 4)
+    json.dumps(report.to_dict())
+
+
+def test_all_problems_are_found_in_one_pass(volume_folder):
+    root = volume_folder(12)
+    images, labels = root / "imagesTr", root / "labelsTr"
+    shape = (10, 10, 11)
+    volume = np.random.default_rng(7).normal(100, 10, shape).astype(np.float32)
+    (images / "s0.nii.gz").write_bytes(b"<!doctype html>")
+    (images / "s1.nii.gz").write_bytes((images / "s3.nii.gz").read_bytes()[:-40])
+    (labels / "s2.nii.gz").unlink()
+    (images / "s4.nii.gz").unlink()
+    save_nifti(images / "s5.nii.gz", volume, np.diag([1.0, 2.0, 1.0, 1.0]))  # its label: another affine
+    save_nifti(labels / "s6.nii.gz", np.full((9, 10, 11), 9, np.uint8))
+    save_nifti(images / "s7.nii.gz", np.stack([volume, volume], axis=-1))
+    nan = volume[:9].copy()
+    nan[0, 0, 0] = np.nan
+    save_nifti(images / "s8.nii.gz", nan)
+    save_nifti(labels / "s9.nii.gz", np.zeros(shape, np.uint8))
+    shutil.copy(images / "s3.nii.gz", images / "s11.nii.gz")
+    save_nifti(images / "s10.nii.gz", np.full((9, 10, 11), 5.0))
+    report = check_volumes(root)
+    files = ["s0", "s1", "s2", "s4", "s5", "s6", "s7", "s8", "s10"]
+    assert sorted({line.split(":")[0].split("/")[1] for line in report.errors}) == sorted(f"{f}.nii.gz" for f in files)
+    assert all(";" in line for line in (*report.errors, *report.warnings))
+    assert report.empty == ("labelsTr/s9.nii.gz",) and report.copies == (("imagesTr/s11.nii.gz", "imagesTr/s3.nii.gz"),)
+    text = report.text()
+    assert "ready" not in text and "error: imagesTr/s0.nii.gz: is an HTML page" in text
+    assert "spacings differ" in text and "holds background only" in text
+
+
+def test_a_missing_modality_and_a_short_side(volume_folder):
+    root = volume_folder(3, shape=(9, 6, 11))
+    described = json.loads((root / "dataset.json").read_text())
+    (root / "dataset.json").write_text(json.dumps({**described, "modality": {"0": "T1", "1": "T2"}}))
+    report = check_volumes(root)
+    assert len(report.errors) == 6
+    assert any("is 3-D where 2 modalities are expected" in line for line in report.errors)
+    assert any("has a side of 6 voxels, less than the total stride 8" in line for line in report.errors)
+
+
+def test_a_plain_folder_has_any_values(volume_folder):
+    root = volume_folder(3)
+    (root / "dataset.json").unlink()
+    report = check_volumes(root)
+    assert report.errors == () and report.classes == () and set(report.labels) == {0, 1, 2}
+    assert len(check_volumes(root, "brats_regions").errors) == 0
+
+
+def test_intensities_that_differ_much_are_told(volume_folder):
+    root = volume_folder(3)
+    save_nifti(root / "imagesTr/s0.nii.gz", np.random.default_rng(0).uniform(0, 1e6, (9, 10, 11)))
+    report = check_volumes(root)
+    assert any("fold; each is normalised by itself" in line for line in report.warnings)
+
+
+def test_labels_without_any_foreground(volume_folder):
+    root = volume_folder(2)
+    for i in range(2):
+        save_nifti(root / f"labelsTr/s{i}.nii.gz", np.zeros((9 + i, 10, 11), np.uint8))
+    assert any("nothing to learn" in line for line in check_volumes(root).errors)
+
+
+def test_check_data_knows_folders_of_volumes(volume_folder, tmp_path):
+    root = volume_folder(3)
+    assert isinstance(check_data(root), VolumeReport)
+    (tmp_path / "series").mkdir()
+    (tmp_path / "series" / "slice.dcm").touch()
+    with pytest.raises(UserError, match="dcm2niix"):
+        check_data(tmp_path / "series")
+
+
+@pytest.mark.data
+def test_the_real_folders_are_ready(data_root):
+    report = check_volumes(data_root / "Task01_BrainTumour_crops")
+    assert report.errors == () and report.classes[1:] == ("edema", "non-enhancing tumor", "enhancing tumour")
+
+
+@pytest.mark.data
+def test_a_part_of_the_hippocampi_as_a_plain_folder(data_root, tmp_path):
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / folder).mkdir()
+        for path in sorted((data_root / "Task04_Hippocampus" / folder).iterdir())[::8]:
+            (tmp_path / folder / path.name).symlink_to(path)
+    report = check_volumes(tmp_path)
+    assert report.errors == () and report.subjects == 25 and report.orientations == {"RAS": 25}
+    assert {value: subjects for value, (_, subjects) in report.labels.items()} == {0: 25, 1: 25, 2: 25}
