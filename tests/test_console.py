@@ -24,6 +24,8 @@ def terminal(monkeypatch):
 def test_columns(capsys):
     print_table(["name", "macs"], [["largest", "5M"], ["a", "123.4K"]])
     assert capsys.readouterr().out == "name       macs\nlargest      5M\na        123.4K\n"
+    print_table(["name", "macs", "what"], [["a", "5M", "it"], ["b", "12M", "longer"]], words=["what"])
+    assert capsys.readouterr().out == "name  macs  what\na       5M  it\nb      12M  longer\n"
 
 
 def test_a_line_now_and_then_where_there_is_no_terminal(capsys):

@@ -3,7 +3,6 @@
 The running statistics are random, so that a normalisation that was folded wrongly shows.
 """
 
-import json
 import logging
 import random
 import re
@@ -17,12 +16,15 @@ import pytest
 import torch
 
 from onceforall import exporting
+from onceforall.data import LabelScheme, VolumePreparation, load_data, load_volumes
 from onceforall.errors import UserError
-from onceforall.exporting import export, read_onnx_info
+from onceforall.exporting import export, held_out_inputs
 from onceforall.layers.elastic import ElasticBatchNorm
+from onceforall.onnx_files import read_onnx_info
 from onceforall.search_space import SearchSpace
 from onceforall.supernets import create_supernet
 from onceforall.supernets.mobilenet_v3 import OFAMobileNetV3
+from volume_files import make_volumes
 
 RESOLUTION = 32
 CLASSES = [f"class {i}" for i in range(10)]
@@ -132,6 +134,7 @@ def test_file_says_what_it_needs(exported):
     assert info["classes"] == CLASSES
     assert info["input"] == {"name": "images", "channels": 1, "size": [RESOLUTION, RESOLUTION]}
     assert info["preparation"] == PREPARATION
+    assert info["task"] == {"kind": "classification"} and info["exit_weights"] == [1.0]
     assert info["architecture"] == architecture.to_dict()
     assert info["facts"] == {"accuracy": 0.9}
     assert info["outputs"] == ["logits"]
@@ -167,8 +170,11 @@ def test_every_exit_answers(tmp_path):
     early = SearchSpace(space.resolutions, space.stages, exits=(3, 5))
     supernet = with_random_statistics(OFAMobileNetV3(early, 10, 1, 0.35).initialise(0))
     net = supernet.subnet(early.largest(exits="all"))
-    report = export_to(tmp_path / "net.onnx", net)
-    assert read_onnx_info(report.path)["outputs"] == ["logits_3", "logits_5"]
+    report = export_to(tmp_path / "net.onnx", net, exit_weights=(0.25, 0.75))
+    info = read_onnx_info(report.path)
+    assert info["outputs"] == ["logits_3", "logits_5"] and info["exit_weights"] == [0.25, 0.75]
+    with pytest.raises(UserError, match="3 exit weights for a network that answers with 2 exits"):
+        export_to(tmp_path / "other.onnx", net, exit_weights=(1, 2, 3))
     with torch.no_grad():
         expected = net(torch.from_numpy(IMAGES))
     for found, logits in zip(outputs(report.path), expected, strict=True):
@@ -282,28 +288,73 @@ def test_only_a_subnetwork_in_evaluation_mode_is_exported(supernet, tmp_path):
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
-def test_missing_packages_are_named(supernet, exported, tmp_path, monkeypatch, package):
+def test_missing_packages_are_named(supernet, tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=re.escape(f"{package}: pip install 'onceforall[export]'")):
         export_to(tmp_path / "net.onnx", smallest(supernet))
-    if package != "onnxruntime":  # a device that predicts has nothing else
-        assert read_onnx_info(exported[0][1].path)["classes"] == CLASSES
 
 
-def test_other_files_are_refused(tmp_path, exported):
-    path = tmp_path / "net.onnx"
-    with pytest.raises(UserError, match="no such file"):
-        read_onnx_info(path)
-    good = exported[0][1].path.read_bytes()
-    for data in (b"", b"garbage", good[: len(good) // 2]):
-        path.write_bytes(data)
-        with pytest.raises(UserError, match=r"net\.onnx is no ONNX file"):
-            read_onnx_info(path)
-    model = onnx.load_from_string(good)
-    for value in (None, json.dumps("another format"), "{"):
-        model.ClearField("metadata_props")
-        if value is not None:
-            onnx.helper.set_model_props(model, {"format": value})
-        path.write_bytes(model.SerializeToString())
-        with pytest.raises(UserError, match="none that this version of the package wrote"):
-            read_onnx_info(path)
+# -- what could not be folded, volumes, regions ------------------------------------------------------------------------
+
+
+def graph_of(*nodes):
+    return onnx.helper.make_graph([onnx.helper.make_node(*node) for node in nodes], "graph", [], [])
+
+
+def test_only_a_normalisation_that_nothing_could_fold_may_stay():
+    norm = ["x", "scale", "bias", "mean", "var"]
+    alone = graph_of(("Conv", ["a", "w"], ["x"]), ("BatchNormalization", norm, ["y"]))
+    assert exporting._leftovers(alone) == {"BatchNormalization": 1}
+    before_a_sum = graph_of(
+        ("Conv", ["a", "w"], ["x"]), ("BatchNormalization", norm, ["y"]), ("Add", ["x", "y"], ["z"])
+    )
+    assert exporting._leftovers(before_a_sum) == {}
+    behind_an_activation = graph_of(("Relu", ["a"], ["x"]), ("BatchNormalization", norm, ["y"]), ("If", ["y"], ["z"]))
+    assert exporting._leftovers(behind_an_activation) == {"If": 1}
+
+
+def test_voxels_and_regions_are_compared_one_by_one():
+    expected = [np.array([[[2.0, -1.0, 1e-5, 0.5]]])]  # one volume, one region, four voxels
+    found = [np.array([[[2.0, -1.0, -1e-5, -0.5]]])]
+    difference, scale, agreement, clear = exporting._compare(expected, [found], regions=True)
+    assert (difference, scale, agreement, clear) == (1.0, 2.0, 0.5, 0.75), "the third is a tie, the fourth is wrong"
+    classes = [np.array([[[2.0, -1.0, 1.0], [0.0, 0.0, 0.0]]])]
+    other = [np.array([[[2.0, 1.0, 1.0], [0.0, 0.0, 0.0]]])]
+    assert exporting._compare(classes, [other])[2:] == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+
+
+def test_regions_of_volumes_with_a_single_map(tmp_path):
+    options = {"resolutions": (8,), "poolings": 1, "base_width": 4, "depths": (1,), "kernel_sizes": (3,)}
+    net = create_supernet("prox_unet3d", num_classes=1, in_channels=2, **options).eval()
+    net = net.subnet(net.space.largest()).eval()
+    volumes = np.random.default_rng(0).normal(size=(3, 2, 8, 8, 8)).astype(np.float32)
+    scheme = LabelScheme("tumour", "regions", ("tumour",), ((1,),))
+    preparation = VolumePreparation(2).to_dict()
+    about = {"classes": scheme.outputs, "preparation": preparation, "scheme": scheme, "exit_weights": [0.3]}
+    report = export_to(tmp_path / "net.onnx", net, images=volumes, **about)
+    assert report.agreement == 1 and report.relative_difference < 1e-4 and report.leftovers == {}
+    info = read_onnx_info(report.path)
+    assert info["task"] == {"kind": "segmentation", "scheme": scheme.to_dict(), "mode": "patches"}
+    assert info["input"] == {"name": "images", "channels": 2, "size": [8, 8, 8]}
+    assert info["exit_weights"] == [1.0], "one exit answers with what it says"
+    with torch.no_grad():
+        np.testing.assert_allclose(outputs(report.path, volumes)[0], net(torch.from_numpy(volumes)), atol=1e-5)
+
+
+def test_inputs_are_held_out_and_of_the_size_of_the_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("ONCEFORALL_CACHE", str(tmp_path / "cache"))
+    images = load_data(max_resolution=16)
+    assert held_out_inputs(images, 12).shape == (64, 1, 12, 12)
+    folder = make_volumes(tmp_path / "volumes", 12, (9, 13, 11))
+    options = {"stride": 2, "test_fraction": 0.8}
+    whole = load_volumes(folder, max_resolution=(12, 14, 12), **options)
+    found = held_out_inputs(whole, (10, 12, 10))
+    assert whole.count("test") > 8 and found.shape == (8, 1, 10, 12, 10)
+    patches = load_volumes(folder, max_resolution=(6, 6, 12), mode="patches", **options)
+    found = held_out_inputs(patches, (6, 6, 12))
+    assert found.shape == (8, 1, 6, 6, 12)
+    [(first, _)] = patches.batches("test", (6, 6, 12), 1, np.array([0]))
+    x = (first.shape[2] - 6) // 2
+    assert torch.equal(found[0], first[0, :, x : x + 6, 3:9]), "the window in the middle"
+    none = load_volumes(folder, max_resolution=(12, 14, 12), stride=2, test_fraction=0.0, validation_fraction=0.25)
+    assert len(held_out_inputs(none, (12, 14, 12))) == none.count("validation") > 0

@@ -16,6 +16,7 @@ from onceforall.recipes import (
     make_recipe,
 )
 from onceforall.training.loop import train
+from volume_files import make_volumes
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +32,15 @@ def photos(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory):
+    """Ten labelled volumes of 9 to 11 voxels a side."""
+    return make_volumes(tmp_path_factory.mktemp("volumes") / "heads", 10)
+
+
 # The overrides that make a recipe small: the recipe's own values are checked by building its phases.
 TINY = ("network.resolutions=[24]", "network.width_mult=0.25", "phases.all.batch_size=16")
+TINY_VOLUMES = ("network.resolutions=[12]", "network.poolings=1", "network.width_mult=0.25", "run.micro_batches=1")
 OWN = {
     "imagenet-ps": ("run.micro_batches=2", "run.precision=fp32", "data.image_size=24", "data.validation_fraction=0.2"),
     "tiny-imagenet-eps": ("data.kind=folder",),
@@ -41,10 +49,11 @@ OWN = {
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_trains_two_steps(name, photos, tmp_path, monkeypatch):
+def test_every_recipe_trains_two_steps(name, photos, heads, tmp_path, monkeypatch):
     monkeypatch.setenv("ONCEFORALL_CACHE", str(tmp_path / "cache"))
-    data_path = None if name.startswith("digits") else photos
-    recipe = make_recipe(name, [*TINY, *OWN.get(name, ())], data_path)
+    volumes = make_recipe(name).data.kind == "volumes"
+    data_path = None if name.startswith("digits") else heads if volumes else photos
+    recipe = make_recipe(name, TINY_VOLUMES if volumes else [*TINY, *OWN.get(name, ())], data_path)
     data = build_data(recipe)
     supernet = build_supernet(recipe, data)
     phases = build_phases(recipe, supernet)

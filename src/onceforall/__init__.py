@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from onceforall.evaluation.tasks import Task as Task
     from onceforall.evaluation.tasks import classification as classification
     from onceforall.exporting import export as export
+    from onceforall.predict import Predictor as Predictor
     from onceforall.recipes import Recipe as Recipe
     from onceforall.search_space import SearchSpace as SearchSpace
+    from onceforall.searching.rounds import search as search
     from onceforall.supernets.registry import create_supernet as create_supernet
     from onceforall.supernets.registry import list_supernets as list_supernets
     from onceforall.supernets.supernet import Freeze as Freeze
@@ -56,8 +58,10 @@ _HOMES = {
     "evaluation.pruning": ("prune_exits",),
     "evaluation.tasks": ("Task", "classification"),
     "exporting": ("export",),
+    "predict": ("Predictor",),
     "recipes": ("Recipe",),
     "search_space": ("SearchSpace",),
+    "searching.rounds": ("search",),
     "supernets.registry": ("create_supernet", "list_supernets"),
     "supernets.supernet": ("Freeze", "Supernet"),
     "training.checkpoint": ("load_network",),

@@ -16,6 +16,10 @@ from onceforall.comparison.command import compare
 from onceforall.console import Commands, NetworkProgress, print_table, reading_progress
 from onceforall.errors import UserError
 from onceforall.growing.command import grow
+from onceforall.predict.command import predict
+from onceforall.searching.command_latency import latency as latency_commands
+from onceforall.searching.command_predictor import predictor
+from onceforall.searching.command_search import search
 from onceforall.studies.command import study
 
 if TYPE_CHECKING:
@@ -42,6 +46,10 @@ def main() -> None:
 main.add_command(study)
 main.add_command(compare)
 main.add_command(grow)
+main.add_command(predict)
+main.add_command(latency_commands)
+main.add_command(predictor)
+main.add_command(search)
 
 _SET = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a field of the recipe; may be repeated."
@@ -156,7 +164,7 @@ def plan(recipe: str, data: Path | None, overrides: tuple[str, ...], as_json: bo
     total = sum(p.seconds for p in plans) / 60
     parts = max(p.micro_batches for p in plans)
     click.echo(
-        f"{images.count('train')} training images, {phases[-1].space.size():.3g} architectures; "
+        f"{images.count('train')} training {images.inputs}, {phases[-1].space.size():.3g} architectures; "
         f"about {total:.0f} min for students and teacher at this machine's present speed; validation comes on top."
     )
     click.echo(f"kept: of a whole batch, for the backward pass. Proposed: --set run.micro_batches={parts}")
@@ -296,7 +304,7 @@ def data() -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @_JSON
 def data_check(path: Path, as_json: bool) -> None:
-    """Read every file of PATH once and tell what is there, and what is wrong.
+    """Read every file of PATH once and tell what is there, and what is wrong; ends with 2 where it cannot be used.
 
     \b
     Example:
@@ -306,6 +314,8 @@ def data_check(path: Path, as_json: bool) -> None:
 
     found = check_data(path, progress=reading_progress())
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.text())
+    if found.errors:
+        click.get_current_context().exit(2)
 
 
 # -- what several commands do -------------------------------------------------------------------------------------
@@ -314,13 +324,13 @@ def data_check(path: Path, as_json: bool) -> None:
 def _evaluate(
     run: "Run", split: str, random_ones: int, latency: bool, calibration: int | None, quiet: bool
 ) -> Mapping[str, Any]:
-    from onceforall.architecture import Architecture
-    from onceforall.evaluation.results import format_count
+    from onceforall.report.terminal import print_evaluation
     from onceforall.runs import chosen_architectures, evaluate_run
 
     architectures = chosen_architectures(run.supernet.space, random_ones=random_ones, seed=run.recipe.run.seed)
     if not quiet:
-        click.echo(f"{run.data.count(split)} {split} images, {len(architectures)} sub-networks after {run.phase!r}")
+        inputs = f"{run.data.count(split)} {split} {run.data.inputs}"
+        click.echo(f"{inputs}, {len(architectures)} sub-networks after {run.phase!r}")
     results = evaluate_run(
         run,
         architectures,
@@ -331,13 +341,7 @@ def _evaluate(
     )
     if quiet:
         return results
-    click.echo(f"{'name':12}{run.task.metric:>10}{'log-loss':>10}{'params':>10}{'macs':>10}", nl=False)
-    click.echo((f"{'ms':>9}" if latency else "") + "  architecture")
-    for row in results["rows"]:
-        line = f"{row['name']:12}{row[run.task.metric]:10.4f}{row['log_loss']:10.4f}"
-        line += f"{format_count(row['params']):>10}{format_count(row['macs']):>10}"
-        line += f"{row['latency_ms']:9.2f}" if latency else ""
-        click.echo(f"{line}  {Architecture.from_dict(row['architecture'])}")
+    print_evaluation(results, run.task.shown)
     click.echo(f"written: {run.folder / 'results'}")
     return results
 
@@ -389,5 +393,5 @@ def _tell_export(report: "ExportReport") -> None:
         f"exported {report.path} ({report.bytes / 1e6:.2f} MB, {sum(report.nodes.values())} nodes, "
         f"opset {report.opset}): "
         f"differs from PyTorch by at most {report.max_difference:.2g} where outputs reach {report.scale:.2g}, "
-        f"on {report.images} held-out images; {report.agreement:.1%} equal answers"
+        f"on {report.images} held-out inputs; {report.agreement:.2%} equal answers"
     )

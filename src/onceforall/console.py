@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, final
 
 import click
@@ -14,12 +14,14 @@ __all__ = ["Commands", "NetworkProgress", "print_table", "reading_progress"]
 LINE_EVERY = 60.0  # seconds between lines where there is no terminal
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns of equal width: the first one to the left, the others to the right."""
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], words: Collection[str] = ()) -> None:
+    """Print columns of equal width: the first one and those named `words` to the left, the others to the right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    left = [i == 0 or name in words for i, name in enumerate(header)]
     for row in [header, *rows]:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        click.echo("  ".join(cells))
+        columns = zip(row, widths, left, strict=True)
+        cells = [cell.ljust(width) if to_left else cell.rjust(width) for cell, width, to_left in columns]
+        click.echo("  ".join(cells).rstrip())
 
 
 def reading_progress() -> Callable[[str, int, int], None]:

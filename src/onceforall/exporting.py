@@ -1,12 +1,12 @@
 """An ONNX file of a sub-network that is known to compute what PyTorch computes, and that says what it needs.
 
-The file takes images that are prepared already, "images" (batch, channels, height, width) float32 with any batch
-size, and returns "logits" (batch, classes), or "logits_<stage>" for each exit of a network with several. It carries
-everything else that prediction needs as metadata (JSON texts): classes, input, preparation, architecture, facts, and
-how it was checked. It holds no image, and nothing of the machine on which it was made.
+The file takes inputs that are prepared already, "images" (batch, channels, height, width) or, of volumes, (batch,
+channels, x, y, z) float32 with any batch size, and returns "logits" (batch, classes) or maps (batch, classes, x, y, z),
+or "logits_<stage>" for each exit of a network with several. It carries everything else that prediction needs as
+metadata (JSON texts): classes, task, input, preparation, exit weights, architecture, facts, and how it was checked. It
+holds no image, and nothing of the machine on which it was made.
 """
 
-import importlib
 import json
 import logging
 import math
@@ -23,40 +23,45 @@ import torch
 from torch import Tensor
 
 from onceforall.architecture import Architecture, Resolution
+from onceforall.data import DataSet, LabelScheme, VolumeData
 from onceforall.errors import UserError, check_choice
 from onceforall.evaluation.results import json_types
+from onceforall.evaluation.tasks import window_of
 from onceforall.files import write_atomically
+from onceforall.onnx_files import FORMAT, INPUT, open_session, require
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Supernet
 
 if TYPE_CHECKING:
     import onnx
-    import onnxruntime
 
-__all__ = ["LEFTOVERS", "ExportReport", "export", "read_onnx_info"]
+__all__ = ["LEFTOVERS", "ExportReport", "export", "held_out_inputs"]
 
-FORMAT = "onceforall-onnx-1"
-INPUT = "images"
-BATCH_SIZES = (1, 32)  # with which the file is run for the comparison
+BATCH_SIZES = {4: (1, 32), 5: (1, 2)}  # of images and of volumes, by their axes: with which the file is compared
+VERIFY_IMAGES, VERIFY_VOLUMES = 64, 8
 TIE = 1e-4  # logits nearer than this part of the largest one may change places by rounding alone
 LEFTOVERS = ("BatchNormalization", "Gather", "If", "Loop", "Shape", "Slice")
 """Operations that an ordinary network has no need of: normalisation that was not folded, and traces of elasticity."""
+FOLDS_INTO = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @final
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and how it compares with PyTorch on `images` images.
+    """What was written, and how it compares with PyTorch on `images` images or volumes.
 
     Args:
         path: the file; its name ends in ".rejected" where it was not accepted.
         bytes: its size.
         max_difference: the largest absolute difference of a logit.
         scale: the largest absolute logit, by which the difference is to be judged.
-        agreement: share of the images (over all exits) with the same predicted class.
-        images: how many images were compared.
+        agreement: share of the images, or of the voxels of the volumes, with the same answer (over all exits).
+        images: how many images or volumes were compared.
         opset: version of the ONNX operators.
         nodes: number of nodes for each operator.
+        leftovers: nodes of `LEFTOVERS`: none, unless the network itself computes with them. A normalisation counts
+            where it could have been folded, that is where it alone reads what a convolution gives; one before a
+            sum, as in a residual unit, could not.
     """
 
     path: Path
@@ -67,16 +72,12 @@ class ExportReport:
     images: int
     opset: int
     nodes: dict[str, int]
+    leftovers: dict[str, int]
 
     @property
     def relative_difference(self) -> float:
         """The largest difference as a part of the largest logit."""
         return self.max_difference / self.scale if self.scale else self.max_difference
-
-    @property
-    def leftovers(self) -> dict[str, int]:
-        """Nodes of `LEFTOVERS`: none, unless the network itself computes with them."""
-        return {name: count for name, count in self.nodes.items() if name in LEFTOVERS}
 
 
 def export(
@@ -88,6 +89,8 @@ def export(
     classes: Sequence[str],
     preparation: Mapping[str, Any],
     facts: Mapping[str, Any],
+    scheme: LabelScheme | None = None,
+    exit_weights: Sequence[float] | None = None,
     tolerance: float = 1e-3,
     force: bool = False,
 ) -> ExportReport:
@@ -97,33 +100,43 @@ def export(
         net: a calibrated sub-network in evaluation mode; it is not changed.
         path: of the file. It is written whole or not at all.
         format: "onnx".
-        images: (N, channels, ...) real, prepared images that training never saw; 100 are plenty. No image
-            gets into the file, they are compared only.
+        images: (N, channels, ...) real, prepared images or volumes that training never saw; 100 images or 8
+            volumes are plenty. None of them gets into the file, they are compared only.
         classes: names of the outputs.
-        preparation: how images are prepared, as JSON types (`Preparation.to_dict()`).
+        preparation: how they are prepared, as JSON types (`Preparation.to_dict()`, `VolumePreparation.to_dict()`).
         facts: anything else that the file shall tell, as JSON types.
+        scheme: what the output maps of a segmentation stand for; None for a classification.
+        exit_weights: of a network with several exits the weight of each one's output in the answer; equal by default.
         tolerance: largest difference of a logit that is accepted, as a part of the largest logit.
         force: keep the file under its name even so.
 
     Raises `UserError` where packages are missing, arguments do not fit together, the network cannot be exported, or
-    the file differs: a logit by more than `tolerance`, or the class of an image that is no tie. The file then stays
-    beside `path` with ".rejected" behind its name.
+    the file differs: a logit by more than `tolerance`, or an answer that is no tie. The file then stays beside `path`
+    with ".rejected" behind its name.
     """
-    _require("onnx", "onnxscript", "onnxruntime")
+    require("onnx", "onnxscript", "onnxruntime")
     copy, architecture = _plain_copy(net)
     check_choice("format", format, ("onnx",))
-    inputs = _checked_images(images, (net.options["in_channels"], *_sizes(net, net.space.resolutions[-1])))
+    size = window_of(net.space.resolutions[-1], net.options.get("spatial_dims", 2))
+    inputs = _checked_images(images, (net.options["in_channels"], *size))
     expected = _run_torch(copy, inputs)
     if expected[0].shape[1] != len(classes):
         raise UserError(f"{len(classes)} names of classes for a network with {expected[0].shape[1]} outputs.")
+    if exit_weights is None or len(expected) == 1:
+        exit_weights = [1 / len(expected)] * len(expected)
+    if len(exit_weights) != len(expected):
+        raise UserError(f"{len(exit_weights)} exit weights for a network that answers with {len(expected)} exits.")
     model = _to_onnx(copy, architecture, inputs.shape[1:])
     found = _run_onnx(model.SerializeToString(), inputs.numpy())
-    difference, scale, agreement, clear = _compare(expected, found)
+    regions = scheme is not None and scheme.kind == "regions"
+    difference, scale, agreement, clear = _compare(expected, found, regions)
     about = {
         "format": FORMAT,
         "classes": list(classes),
+        "task": _describe_task(scheme, preparation),
         "input": {"name": INPUT, "channels": inputs.shape[1], "size": list(inputs.shape[2:])},
         "preparation": preparation,
+        "exit_weights": list(exit_weights),
         "architecture": architecture.to_dict(),
         "facts": facts,
         "check": {"images": len(inputs), "max_difference": difference, "scale": scale, "agreement": agreement},
@@ -134,42 +147,32 @@ def export(
     write_atomically(target, lambda file: file.write(data))
     nodes = dict(Counter(node.op_type for node in model.graph.node))
     opset = max(entry.version for entry in model.opset_import if entry.domain == "")
-    report = ExportReport(target, len(data), difference, scale, agreement, len(inputs), opset, nodes)
+    leftovers = _leftovers(model.graph)
+    report = ExportReport(target, len(data), difference, scale, agreement, len(inputs), opset, nodes, leftovers)
     if not accepted and not force:
         raise UserError(_refusal(report, tolerance, _rounding(copy, inputs, expected)))
     return report
 
 
-def read_onnx_info(path: Path) -> dict[str, Any]:
-    """What a file that `export_onnx` wrote says of itself; of the extra's packages it needs onnxruntime only.
+def held_out_inputs(data: DataSet, resolution: Resolution) -> Tensor:
+    """Prepared inputs (N, channels, *resolution) on which an export is compared, spread over a split.
 
-    Keys: format, classes, input (name, channels, size), preparation, architecture, facts, check, outputs (names).
-    Raises `UserError`, naming the file, where it is missing, damaged or of another origin.
+    The split is "test", or "validation" where that is empty; there are at most 64 images or 8 volumes. Of a volume
+    larger than the resolution, which is answered in windows, it is the window in its middle.
     """
-    _require("onnxruntime")
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file.")
-    session = _session(path.read_bytes(), str(path))
-    metadata = session.get_modelmeta().custom_metadata_map
-    try:
-        info = {key: json.loads(text) for key, text in metadata.items()}
-        known = info["format"] == FORMAT
-    except (json.JSONDecodeError, KeyError):
-        known = False
-    if not known:
-        raise UserError(f"{path} is an ONNX file, but none that this version of the package wrote.")
-    return info | {"outputs": [output.name for output in session.get_outputs()]}
+    split = "test" if data.count("test") else "validation"
+    count = VERIFY_VOLUMES if isinstance(data, VolumeData) else VERIFY_IMAGES
+    indices = np.unique(np.linspace(0, data.count(split) - 1, min(count, data.count(split))).round().astype(int))
+    return torch.cat([_middle(images, resolution) for images, _ in data.batches(split, resolution, count, indices)])
+
+
+def _middle(images: Tensor, resolution: Resolution) -> Tensor:
+    for axis, size in enumerate(window_of(resolution, images.ndim - 2), start=2):
+        images = images.narrow(axis, (images.shape[axis] - size) // 2, size)
+    return images
 
 
 # -- what goes in -------------------------------------------------------------------------------------------------
-
-
-def _require(*packages: str) -> None:
-    for name in packages:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise UserError(f"ONNX files need the package {name}: pip install 'onceforall[export]'.") from error
 
 
 def _plain_copy(net: Supernet) -> tuple[Supernet, Architecture]:
@@ -182,11 +185,6 @@ def _plain_copy(net: Supernet) -> tuple[Supernet, Architecture]:
     copy = net.subnet(architecture).to("cpu", torch.float32)
     copy.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     return copy.eval().requires_grad_(False), architecture
-
-
-def _sizes(net: Supernet, resolution: Resolution) -> tuple[int, ...]:
-    axes = net.options.get("spatial_dims", 2)
-    return (resolution,) * axes if isinstance(resolution, int) else resolution
 
 
 def _checked_images(images: np.ndarray | Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -262,51 +260,66 @@ def _with_metadata(model: "onnx.ModelProto", about: Mapping[str, Any]) -> bytes:
     return model.SerializeToString()
 
 
+def _describe_task(scheme: LabelScheme | None, preparation: Mapping[str, Any]) -> dict[str, Any]:
+    """What is predicted; of a segmentation also whether volumes are answered "whole" or in "patches"."""
+    if scheme is None:
+        return {"kind": "classification"}
+    mode = "patches" if preparation.get("box") is None else "whole"
+    return {"kind": "segmentation", "scheme": scheme.to_dict(), "mode": mode}
+
+
+def _leftovers(graph: "onnx.GraphProto") -> dict[str, int]:
+    """How many nodes of `LEFTOVERS` there are, without normalisation that nothing could fold; see `ExportReport`."""
+    makers = {name: node.op_type for node in graph.node for name in node.output}
+    readers = Counter(name for node in graph.node for name in node.input)
+
+    def counts(node: "onnx.NodeProto") -> bool:
+        if node.op_type != "BatchNormalization":
+            return node.op_type in LEFTOVERS
+        return makers.get(node.input[0]) in FOLDS_INTO and readers[node.input[0]] == 1
+
+    return dict(Counter(node.op_type for node in graph.node if counts(node)))
+
+
 # -- comparing ----------------------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
 def _run_torch(net: Supernet, images: Tensor) -> list[np.ndarray]:
     """The network's outputs (N, classes, ...), one for each exit, on all images."""
-    outputs = [net(batch) for batch in images.split(max(BATCH_SIZES))]
+    outputs = [net(batch) for batch in images.split(max(BATCH_SIZES[images.ndim]))]
     results = [output if isinstance(output, tuple) else (output,) for output in outputs]
     return [torch.cat(parts).numpy() for parts in zip(*results, strict=True)]
 
 
-def _session(data: bytes, name: str) -> "onnxruntime.InferenceSession":
-    import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors  # pyright: ignore[reportAttributeAccessIssue]
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors
-    try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf) as error:
-        raise UserError(f"{name} is no ONNX file that onnxruntime can run: {str(error).splitlines()[0]}") from error
-
-
 def _run_onnx(data: bytes, images: np.ndarray) -> list[list[np.ndarray]]:
     """For each batch size the file's outputs (N, classes, ...), one for each exit, on all images."""
-    session = _session(data, "the exported network")
+    session = open_session(data, "the exported network", torch.get_num_threads())
     out = []
-    for size in BATCH_SIZES:
+    for size in BATCH_SIZES[images.ndim]:
         batches = [images[start : start + size] for start in range(0, len(images), size)]
         results = [session.run(None, {INPUT: batch}) for batch in batches]
         out.append([np.concatenate(parts) for parts in zip(*results, strict=True)])
     return out
 
 
-def _compare(expected: list[np.ndarray], found: list[list[np.ndarray]]) -> tuple[float, float, float, float]:
-    """Largest difference, largest logit, share of equal classes; and that share where the class is no tie.
+def _compare(
+    expected: list[np.ndarray], found: list[list[np.ndarray]], regions: bool = False
+) -> tuple[float, float, float, float]:
+    """Largest difference, largest logit, share of equal answers; and that share where the answer is no tie.
 
-    The shares are of the images for each exit and batch size.
+    The shares are of the images, or voxels, for each exit and batch size. An answer is the class with the largest
+    logit; of `regions` there is one for each, whether its logit is positive.
     """
     scale = max(float(np.abs(logits).max()) for logits in expected)
     differences, same, tied = [], [], []
     for outputs in found:
         for logits, others in zip(expected, outputs, strict=True):
             differences.append(float(np.abs(logits - others).max()))
+            if regions:
+                same.append(((logits >= 0) == (others >= 0)).ravel())
+                tied.append((np.abs(logits) <= TIE * scale).ravel())
+                continue
             same.append((logits.argmax(1) == others.argmax(1)).ravel())
             ordered = np.sort(logits, axis=1)  # (N, classes, ...)
             tied.append((ordered[:, -1] - ordered[:, -2] <= TIE * scale).ravel())
@@ -326,7 +339,7 @@ def _refusal(report: ExportReport, tolerance: float, rounding: float) -> str:
     if not rounding <= tolerance * report.scale:  # or NaN
         advice = f"PyTorch's own rounding changes them by up to {rounding:.2g}: is it calibrated, or did it diverge?"
     return (
-        f"the ONNX file does not compute what PyTorch computes: logits differ by {report.relative_difference:.2g} of "
-        f"the largest (accepted: {tolerance:g}), {report.agreement:.2%} of {report.images} images get the same class. "
-        f"It was kept as {report.path}; {advice}"
+        f"the ONNX file does not compute what PyTorch computes: logits differ by {report.relative_difference:.2g} "
+        f"of the largest (accepted: {tolerance:g}), {report.agreement:.2%} of the answers to {report.images} inputs "
+        f"agree. It was kept as {report.path}; {advice}"
     )

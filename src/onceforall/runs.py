@@ -3,24 +3,24 @@
 import json
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
-import torch
-
 from onceforall.architecture import Architecture, Resolution
-from onceforall.data import DataSet, ImageData
+from onceforall.data import DataSet, ImageData, VolumeData
 from onceforall.errors import UserError, check_choice
+from onceforall.evaluation.cases import evaluate_cases
 from onceforall.evaluation.environment import environment
-from onceforall.evaluation.evaluate import Evaluation, calibrated_subnet, spatial_dims
+from onceforall.evaluation.evaluate import Evaluation, calibrated_subnet, evaluate_each
+from onceforall.evaluation.exits import weights_of_exits
 from onceforall.evaluation.grid import Member, draw_members, exit_members, grid_members, grid_row, summarise
-from onceforall.evaluation.latency import measure_latency
-from onceforall.evaluation.result_cache import ResultCache, pack_scores
+from onceforall.evaluation.latency import subnet_latency
+from onceforall.evaluation.result_cache import EvaluateEach, ResultCache, pack_scores
 from onceforall.evaluation.results import RESULTS, best_architecture, json_types, read_results, write_results
 from onceforall.evaluation.tasks import Task
-from onceforall.exporting import ExportReport, export
+from onceforall.exporting import ExportReport, export, held_out_inputs
 from onceforall.files import write_text
 from onceforall.recipes import Recipe, build_data, build_phases, build_supernet, build_task, recipe_from_dict
 from onceforall.search_space import SearchSpace
@@ -46,8 +46,6 @@ __all__ = [
     "read_run",
     "train_run",
 ]
-
-VERIFY_IMAGES = 64
 
 
 def train_run(
@@ -216,7 +214,8 @@ def evaluate_run(
 
     Args:
         run: from `open_run`.
-        architectures: by name; those named "largest" and "smallest" also leave predictions.
+        architectures: by name; those named "largest" and "smallest" also leave predictions. Of volumes these and
+            the one named "best" are measured case by case on the grids of the files (`evaluate_cases`).
         split: "validation" or "test".
         calibration_images: training images for re-estimating batch normalisation; the recipe's number by default,
             0 to see what leaving it out does.
@@ -226,6 +225,11 @@ def evaluate_run(
     images = run.recipe.run.calibration_images if calibration_images is None else calibration_images
     with_predictions = [architectures[name] for name in ("largest", "smallest") if name in architectures]
     found = measure(run, architectures.values(), [split], images, with_predictions, progress)
+    folder, how = run.folder / RESULTS, _settings(run, images)
+    with _on_device(run.supernet):
+        cases = evaluate_cases(run.supernet, architectures, run.task, run.data, folder, split=split, **how)
+    timed = architectures.values() if latency else ()
+    milliseconds = [{"latency_ms": subnet_latency(run.supernet, each).median_ms} for each in timed]
     facts = {"phase": run.phase, "calibration_images": images, "environment": environment()}
     write_results(
         run.folder,
@@ -236,9 +240,11 @@ def evaluate_run(
         files=run.data.files(split),
         classes=run.data.classes,
         facts=facts,
-        columns=[{"latency_ms": _latency_ms(run.supernet, a)} if latency else {} for a in architectures.values()],
+        columns=milliseconds if latency else None,
         metric=run.task.metric,
         higher_is_better=run.task.higher_is_better,
+        inputs=run.data.inputs,
+        cases=cases,
     )
     return read_results(run.folder, split)
 
@@ -306,6 +312,23 @@ def _phase(run: Run) -> tuple[int, Mapping[str, Any]]:
     return next((i, phase) for i, phase in enumerate(run.described["phases"]) if phase["name"] == run.phase)
 
 
+def _settings(run: Run, calibration_images: int) -> dict[str, Any]:
+    """How a network of the run is calibrated and its exits are weighed."""
+    settings, exit_weights = run.recipe.run, _phase(run)[1].get("exit_output_weights")
+    out = {"calibration_images": calibration_images, "calibration_rule": settings.calibration_rule}
+    return out | {"seed": settings.seed, "exit_weights": exit_weights}
+
+
+@contextmanager
+def _on_device(supernet: Supernet) -> Iterator[None]:
+    """`supernet` on a GPU where there is one; afterwards on the processor."""
+    try:
+        supernet.to(pick_device("auto"))
+        yield
+    finally:
+        supernet.to("cpu")
+
+
 def measure(
     run: Run,
     architectures: Iterable[Architecture],
@@ -313,31 +336,13 @@ def measure(
     calibration_images: int,
     keep: Collection[Architecture],
     progress: Progress | None,
+    evaluate: EvaluateEach = evaluate_each,
 ) -> dict[tuple[Architecture, str], Evaluation]:
     """Results by architecture and split, kept in the run's folder; measured on a GPU where there is one."""
-    settings = run.recipe.run
-    cache = ResultCache(
-        run.folder / RESULTS / "cache" / f"{run.phase}.jsonl",
-        run.supernet,
-        calibration_images=calibration_images,
-        calibration_rule=settings.calibration_rule,
-        seed=settings.seed,
-        exit_weights=_phase(run)[1].get("exit_output_weights"),
-    )
-    try:
-        run.supernet.to(pick_device("auto"))
-        return cache.evaluate(architectures, run.task, run.data, splits=splits, keep=keep, progress=progress)
-    finally:
-        run.supernet.to("cpu")
-
-
-def _latency_ms(supernet: Supernet, architecture: Architecture) -> float:
-    """Median milliseconds of one image on one processor thread."""
-    side = architecture.resolution
-    axes = (side,) * spatial_dims(supernet) if isinstance(side, int) else side
-    net = supernet.subnet(architecture).to("cpu", torch.float32).eval()
-    shape = (supernet.options["in_channels"], *axes)
-    return measure_latency(net, shape, warmup_seconds=0.1, max_seconds=0.5).median_ms
+    file = run.folder / RESULTS / "cache" / f"{run.phase}.jsonl"
+    cache = ResultCache(file, run.supernet, **_settings(run, calibration_images))
+    with _on_device(run.supernet):
+        return cache.evaluate(architectures, run.task, run.data, splits, keep, progress, evaluate)
 
 
 def find_architecture(
@@ -368,7 +373,7 @@ def find_architecture(
 
 
 def export_run(run: Run, architecture: Architecture, path: Path, *, force: bool = False) -> ExportReport:
-    """Extract, calibrate, export to ONNX and verify on held-out images; see `export`."""
+    """Extract, calibrate, export to ONNX and verify on held-out images or volumes; see `export`."""
     settings = run.recipe.run
     net = calibrated_subnet(
         run.supernet,
@@ -378,21 +383,16 @@ def export_run(run: Run, architecture: Architecture, path: Path, *, force: bool 
         rule=settings.calibration_rule,
         seed=settings.seed,
     )
-    split = "test" if run.data.count("test") else "validation"
-    [(images, _)] = list(run.data.batches(split, architecture.resolution, VERIFY_IMAGES, indices=_first(run, split)))
+    weights = weights_of_exits(run.supernet.space, _phase(run)[1].get("exit_output_weights"))
     facts = {"recipe": run.recipe.name, "phase": run.phase, "calibration_images": settings.calibration_images}
     return export(
         net,
         path,
-        images=images,
+        images=held_out_inputs(run.data, architecture.resolution),
         classes=run.data.classes,
         preparation=run.data.preparation.to_dict(),
         facts=facts,
+        scheme=run.data.scheme if isinstance(run.data, VolumeData) else None,
+        exit_weights=None if weights is None else [weights[number] for number in architecture.exits],
         force=force,
     )
-
-
-def _first(run: Run, split: str) -> np.ndarray:
-    """Indices of the images on which an export is verified, spread over the split."""
-    count = run.data.count(split)
-    return np.unique(np.linspace(0, count - 1, min(VERIFY_IMAGES, count)).round().astype(int))

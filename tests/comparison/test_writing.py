@@ -72,6 +72,28 @@ def test_numbers_that_are_none_are_dashes(contents, tmp_path):
     assert "(unfinished)" in text and "images have no scores" in text and " ms |" in text
 
 
+def test_a_task_without_log_loss_has_no_column_of_it_and_no_points(contents, tmp_path):
+    def other(rows):
+        return [row | {"log_loss": None, **({"log_loss_difference": None} if "verdict" in row else {})} for row in rows]
+
+    networks = [
+        network | {"runs": {name: v | {"log_loss": None, "dice": v["accuracy"]} for name, v in network["runs"].items()}}
+        for network in contents["networks"]
+    ]
+    buckets = [bucket | {"rows": other(bucket["rows"])} for bucket in contents["buckets"]]
+    ends = {name: other(rows) for name, rows in contents["ends"].items()}
+    dice = contents | {"metric": "dice", "inputs": "volumes", "overall": other(contents["overall"]), "ends": ends}
+    paths, missing = write_comparison(dice | {"networks": networks, "buckets": buckets}, tmp_path)
+    assert missing == [] and len(paths) == len(FILES)
+    text = (tmp_path / "comparison.md").read_text()
+    assert "log loss" not in text and "points" not in text and "test volumes, each" in text
+    assert f"| {contents['overall'][1]['difference']:+.4f} |" in text
+    head, rows = short_table(dice)
+    assert "Dice" in head and all(len(row) == len(head) for row in rows)
+    page = Page(tmp_path / "comparison.html")
+    assert len(page.figures) == 1 + 1 + 6 and page.figures[1]["caption"].startswith("Dice against")
+
+
 def test_without_matplotlib_and_plotly_the_tables_are_there(contents, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "plotly.offline", None)

@@ -149,7 +149,8 @@ def test_the_generator_alone_decides():
     quiet = dataclasses.replace(everything, noise=0.0)
     whole = augmented(quiet)[0]
     images, labels = batch()
-    assert torch.equal(augmented(quiet, data=(images[:1], labels[:1]))[0], whole[:1])  # its row is the first
+    alone = augmented(quiet, data=(images[:1], labels[:1]))[0]  # its row is the first
+    torch.testing.assert_close(alone, whole[:1], rtol=1e-5, atol=1e-5)  # torch's powers differ by a bit with the size
 
 
 @pytest.mark.gpu

@@ -13,7 +13,8 @@ from torch import nn
 
 from onceforall.errors import UserError
 from onceforall.evaluation import latency
-from onceforall.evaluation.latency import Latency, measure_latency, time_callable
+from onceforall.evaluation.latency import Latency, measure_latency, subnet_latency, time_callable
+from onceforall.supernets.registry import create_supernet
 
 QUICK = {"warmup_seconds": 0.0, "min_runs": 3, "max_seconds": 0.0}
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux pins")
@@ -137,11 +138,15 @@ def test_time_is_in_milliseconds_and_of_the_right_size() -> None:
     assert 20 <= got.median_ms < 200  # a busy machine oversleeps
 
 
-def fake_clock(monkeypatch: pytest.MonkeyPatch, durations_ms: list[float]) -> list[float]:
-    """A clock that only `run` moves, by the next of `durations_ms`; returns what was run."""
+def fake_clock(monkeypatch: pytest.MonkeyPatch, durations_ms: list[float], share: float = 1.0) -> list[float]:
+    """A clock that only `run` moves, by the next of `durations_ms`; returns what was run.
+
+    The process is on a processor for a `share` of the time.
+    """
     now_ns, ran = [0], []
     monkeypatch.setattr(latency.time, "perf_counter_ns", lambda: now_ns[0])
     monkeypatch.setattr(latency.time, "perf_counter", lambda: now_ns[0] / 1e9)
+    monkeypatch.setattr(latency.time, "process_time_ns", lambda: round(now_ns[0] * share))
 
     def run() -> None:
         ran.append(durations_ms[len(ran) % len(durations_ms)])
@@ -171,6 +176,34 @@ def test_noisy_above_a_tenth_of_the_median(monkeypatch: pytest.MonkeyPatch, spre
     got = timed(warmup_seconds=0, min_runs=5, max_seconds=0)
     assert got.iqr_ms == pytest.approx(spread)
     assert got.noisy is noisy
+
+
+@pytest.mark.parametrize(("share", "threads", "noisy"), [(0.85, 1, True), (0.95, 1, False), (0.85, 2, False)])
+def test_noisy_where_others_ran_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, share: float, threads: int, noisy: bool
+) -> None:
+    fake_clock(monkeypatch, [10.0], share)
+    got = timed(warmup_seconds=0, min_runs=5, max_seconds=0, threads=threads)
+    assert got.processor_ms == pytest.approx(10 * share)
+    assert got.median_ms == 10
+    assert got.noisy is noisy
+
+
+def test_several_are_timed_in_turn_and_each_gets_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_ns, order = [0], []
+    monkeypatch.setattr(latency.time, "perf_counter_ns", lambda: now_ns[0])
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: now_ns[0] / 1e9)
+    monkeypatch.setattr(latency.time, "process_time_ns", lambda: now_ns[0])
+
+    def call(name: str, milliseconds: int) -> None:
+        order.append(name)
+        now_ns[0] += milliseconds * 10**6
+
+    calls = [lambda: call("a", 2), lambda: call("b", 5)]
+    options = {"warmup_seconds": 0.0, "min_runs": 2, "max_seconds": 0.0, "rounds": 3}
+    got = latency.time_callables(calls, engine="e", precision="p", **options)
+    assert "".join(order) == "ab" + "aabb" * 3
+    assert [(each.median_ms, each.runs) for each in got] == [(2, 6), (5, 6)]
 
 
 def test_how_many_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,3 +279,14 @@ def test_on_a_gpu_the_wait_counts() -> None:
     got = measure_latency(net, (4096,), batch_size=4096, device="cuda", warmup_seconds=0.2, max_seconds=0.2)
     assert got.pinned is None
     assert got.median_ms > 8 * 2 * 4096**3 / 2e15 * 1e3  # 1.1e12 operations; without the wait microseconds
+
+
+def test_a_sub_network_is_timed_on_an_input_of_its_size(monkeypatch):
+    seen = []
+    monkeypatch.setattr(latency, "measure_latency", lambda net, shape, **options: seen.append((shape, options)))
+    volumes = create_supernet("prox_unet3d", in_channels=2, width_mult=0.25, poolings=1, resolutions=((8, 10, 12),))
+    images = create_supernet("ofa_mbv3", in_channels=1, width_mult=0.25, resolutions=(32,))
+    for supernet in (volumes, images):
+        subnet_latency(supernet, supernet.space.smallest(), max_seconds=0.2)
+    assert [shape for shape, _ in seen] == [(2, 8, 10, 12), (1, 32, 32)]
+    assert seen[0][1] == {"warmup_seconds": 0.1, "max_seconds": 0.2}

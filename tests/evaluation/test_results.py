@@ -81,7 +81,8 @@ def test_a_mean_of_scores_has_students_interval(tmp_path):
     judged = [replace(EVALUATIONS[0], **changed), replace(EVALUATIONS[1], **changed, architecture=architecture(3))]
     judged[1] = replace(judged[1], correct=np.full(5, math.nan), metrics=dict.fromkeys(metrics, math.nan))
     names = [f"case_{i}" for i in range(5)]
-    write(tmp_path, judged, ["a", "b"], labels=None, files=names, classes=("left", "right"), metric="dice")
+    more = {"inputs": "volumes", "cases": {"a": {"dice": {"mean": 0.8, "low": math.nan}}}}
+    write(tmp_path, judged, ["a", "b"], labels=None, files=names, classes=("left", "right"), metric="dice", **more)
     contents = read_results(tmp_path, "test")
     row, unknown = contents["rows"]
     known = [score for score in scores if not math.isnan(score)]
@@ -90,6 +91,7 @@ def test_a_mean_of_scores_has_students_interval(tmp_path):
     assert (row["dice"], row["dice_left"], row["soft_dice"]) == (0.815, 0.5, 0.7)
     assert unknown["dice"] is unknown["dice_low"] is None
     assert contents["images"] == 5 and contents["details"] == {} and contents["metric"] == "dice"
+    assert contents["inputs"] == "volumes" and contents["cases"] == {"a": {"dice": {"mean": 0.8, "low": None}}}
     assert not (tmp_path / "results" / "test-predictions.csv").exists()
 
 

@@ -136,7 +136,7 @@ def rows() -> list[dict]:
     prediction, truth = volumes()
     empty = np.zeros_like(truth)
     pairs = {"a": (prediction, truth), "b": (truth, truth), "c": (empty, truth), "d": (empty, empty)}
-    return [{"case": name, **case_metrics(*pair, CLASSES, (1, 1, 1))} for name, pair in pairs.items()]
+    return [{"file": name, **case_metrics(*pair, CLASSES, (1, 1, 1))} for name, pair in pairs.items()]
 
 
 def test_summary():
@@ -157,7 +157,7 @@ def test_summary():
     }
     distances = [brute_force(*(volume == 1 for volume in volumes()), (1, 1, 1)), 0, math.sqrt(48)]
     assert anterior["hd95_mm"] == pytest.approx({"mean": np.mean(distances), "median": np.median(distances)})
-    assert found["worst"] == [{"case": "c", "dice": 0}, {"case": "a", "dice": pytest.approx(dice[0])}]
+    assert found["worst"] == [{"file": "c", "dice": 0}, {"file": "a", "dice": pytest.approx(dice[0])}]
 
 
 def test_nothing_measured():
@@ -171,7 +171,7 @@ def test_the_table_is_read_back(tmp_path):
     write_cases_csv(path, rows())
     with path.open(newline="") as file:
         table = list(csv.DictReader(file))
-    assert [line["case"] for line in table] == ["a", "b", "c", "d"]
+    assert [line["file"] for line in table] == ["a", "b", "c", "d"]
     assert float(table[0]["dice_anterior"]) == pytest.approx(24 / 28, abs=1e-6)
     assert table[2]["found_anterior"] == "missed" and float(table[2]["hd95_mm_anterior"]) == pytest.approx(48**0.5)
     assert table[3]["dice"] == table[3]["hd95_mm_posterior"] == "" and table[3]["truth_ml_anterior"] == "0"

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from onceforall.cli import main
 from onceforall.growing import grown_runs
+from volume_files import make_volumes
 
 TINY = (
     "network.width_mult=0.25",
@@ -48,6 +49,23 @@ def test_a_run_grows_stops_and_goes_on(finished):
     assert json.loads((folder / "run.json").read_text())["settings"]["parent"]["folder"] == str(finished)
     again = invoke("grow", folder, "--set", "depths=1,2,3", "--out", finished.with_name("again"))
     assert again.exit_code == 0 and "phases: depth (1 epochs)" in again.output
+
+
+def test_a_run_on_volumes_grows(tmp_path, monkeypatch):
+    monkeypatch.setenv("ONCEFORALL_CACHE", str(tmp_path / "cache"))
+    heads, run = make_volumes(tmp_path / "heads", 6), tmp_path / "run"
+    tiny = ("network.poolings=1", "network.width_mult=0.25", "network.depths=[1]", "network.kernel_sizes=[3]")
+    tiny += ("network.resolutions=[12]", "network.widths=[1.0]", "schedule.total_epochs=1", "run.calibration_images=4")
+    made = invoke("train", "hippocampus-quick", "--data", heads, "--out", run, *(w for t in tiny for w in ("--set", t)))
+    assert made.exit_code == 0, made.output
+    result = invoke("grow", run, "--set", "depths=1,2,3", "--set", "widths=0.5,1.0")
+    assert result.exit_code == 0, result.output
+    assert "training volumes; phases: depth_1 (1 epochs), depth_2 (1 epochs), width (1 epochs)" in result.output
+    before, after = (json.loads((each / "run.json").read_text())["data"] for each in (run, tmp_path / "run-grown"))
+    assert before["preparation"] == after["preparation"] and before["counts"] == after["counts"]
+    larger = invoke("grow", run, "--set", "resolutions=12,16", "--out", tmp_path / "larger")
+    assert larger.exit_code == 2 and "larger than the box (12, 12, 12)" in larger.output
+    assert not (tmp_path / "larger").exists()
 
 
 @pytest.mark.parametrize(

@@ -199,5 +199,5 @@ def test_new_images_are_for_training_and_old_ones_keep_their_split(tmp_path, mon
     assert {split for file, split in after.items() if file not in before} == {"train"}
     assert open_run(tmp_path / "grown").finished
     write_photos(photos, ("green",), 0, 20)
-    with pytest.raises(UserError, match="the images have the classes dark, green, light, and .* knows dark, light"):
+    with pytest.raises(UserError, match="the images have the classes dark, green, light; .* knows dark, light"):
         plan_growth(tmp_path / "run", changes, photos)

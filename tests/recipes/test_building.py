@@ -4,6 +4,7 @@ import pytest
 
 from onceforall.errors import UserError
 from onceforall.recipes import build_data, build_phases, build_supernet, make_recipe
+from onceforall.recipes.building import stored_box
 from onceforall.training.plan import expected_work
 from onceforall.training.rows import SMALL_ROWS
 
@@ -90,3 +91,13 @@ def test_one_factor_of_a_recipe():
         recipe = make_recipe("digits-prox", overrides)
         with pytest.raises(UserError, match=expected):
             build_phases(recipe, supernet)
+
+
+def test_volumes_are_kept_on_the_largest_grid_or_the_box_that_is_given():
+    sizes = "network.resolutions=[[40,56,48],[48,48,40]]"
+    assert stored_box(make_recipe("hippocampus-quick", [sizes])) == (48, 56, 48)
+    assert stored_box(make_recipe("hippocampus-quick", ["network.resolutions=[16,24]"])) == (24, 24, 24)
+    assert stored_box(make_recipe("hippocampus-quick", [sizes, "data.volumes.box=[64,64,64]"])) == (64, 64, 64)
+    recipe = make_recipe("hippocampus-quick", [sizes, "data.volumes.box=[40,64,64]"], "heads")
+    with pytest.raises(UserError, match=r"resolution \(48, 56, 48\) is larger than the box \(40, 64, 64\)"):
+        build_data(recipe)

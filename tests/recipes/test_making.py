@@ -14,6 +14,7 @@ from onceforall.recipes import (
     make_recipe,
     recipe_from_dict,
 )
+from volume_files import make_volumes
 
 MISTAKES = [
     ("network.widthmult=1", "width_mult"),
@@ -62,6 +63,38 @@ def test_a_mistake_is_one_clear_line(override, expected):
         build_phases(recipe, build_supernet(recipe, data))
     assert expected in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+VOLUME_MISTAKES = [
+    (("network.resolutions=[44]",), "resolution 44: 3 poolings need a multiple of 8 on each axis, such as 40 or 48"),
+    (("network.depths=[2]", "network.layout=published"), "the published layout has one convolution a section"),
+    (("data.volumes.scheme=nonsense",), "scheme 'nonsense' is not one of: 'classes', 'brats_regions'"),
+    (("task.distance=soft_targets",), "distance 'soft_targets' is not one of: 'mse', 'kl'"),
+    (("data.volumes.mode=patch",), "Did you mean 'patches'"),
+    (("data.volumes.fit=streched",), "Did you mean 'stretch'"),
+    (("network.widths=[0.5,0.51]",), "two of them are the same number"),
+    (("network.expand_ratios=[3]",), "has no option 'expand_ratios'"),
+    (("data.volumes.spacing=[0,1,1]",), "three numbers above 0"),
+    (("data.volumes.subjects=99",), "subjects 99 is out of range"),
+    (("data.volumes.augmentation.shift=2",), "shift 2.0 must be a number of 0 to 1"),
+    (("network.resolutions=[8]",), "(in a recipe network.resolutions) to ("),
+]
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory):
+    return make_volumes(tmp_path_factory.mktemp("volumes") / "heads", 6)
+
+
+@pytest.mark.parametrize(("overrides", "expected"), VOLUME_MISTAKES)
+def test_a_mistake_about_volumes_is_one_clear_line(overrides, expected, heads, tmp_path, monkeypatch):
+    monkeypatch.setenv("ONCEFORALL_CACHE", str(tmp_path))
+    with pytest.raises(UserError) as raised:
+        recipe = make_recipe("hippocampus-quick", ["network.width_mult=0.125", *overrides], heads)
+        data = build_data(recipe)
+        build_task(recipe, data)
+        build_phases(recipe, build_supernet(recipe, data))
+    assert expected in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_unknown_recipe_and_missing_images():

@@ -4,7 +4,7 @@ import re
 import numpy as np
 
 from onceforall.report import write_report
-from onceforall.report.figures import BLUE, COUNTED_CLASSES, GREY, RED, confusion_figure, validation_figure
+from onceforall.report.figures import BLUE, COUNTED_CLASSES, GREY, RED, confusion_figure, loss_figure, validation_figure
 from report_runs import PHASES, SPACE, Page
 
 
@@ -57,8 +57,19 @@ def test_confusion_matrix_shows_counts_while_they_fit():
 def test_curves_of_one_kind_share_colour_and_entry_in_the_legend():
     kinds = ("largest_48", "largest_64", "smallest", "largest", "extreme_2", "extreme_11", "random_1")
     lines = [{"step": step, "validation": {kind: {"accuracy": 0.5} for kind in kinds}} for step in (1, 2)]
-    curves = validation_figure(lines, "accuracy", {"full": 0})["data"]
+    curves = validation_figure(lines, "accuracy", {"full": (0, 2, False)})["data"]
     entries = [(curve["name"], curve["line"]["color"]) for curve in curves if curve["showlegend"]]
     assert sorted(entries) == sorted(
         [("largest", BLUE), ("smallest", RED), ("extreme", GREY), ("random", GREY)]
     ) and len(curves) == len(kinds)
+
+
+def test_a_phase_that_was_rolled_back_is_shaded():
+    lines = [{"step": step, "train_loss": 1.0, "validation": {"largest": {"dice": 0.5}}} for step in (10, 20, 30)]
+    spans = {"smallest": (0, 10, False), "depth": (10, 20, True), "kernel": (20, 30, False)}
+    for figure in (loss_figure(lines, spans), validation_figure(lines, "dice", spans)):
+        [band] = [shape for shape in figure["layout"]["shapes"] if shape["type"] == "rect"]
+        assert (band["x0"], band["x1"]) == (10, 20)
+        marks = [mark["text"] for mark in figure["layout"]["annotations"]]
+        assert marks == ["smallest", "depth (rolled back)", "kernel"]
+    assert figure["caption"] == "Validation Dice" and figure["layout"]["yaxis"]["tickformat"] == ""

@@ -87,3 +87,12 @@ def test_cells_that_are_pairs_are_sorted_by_their_number(tmp_path):
     assert [value for _, name, value in page.attributes if name == "data-value"] == ["1000", ""]
     assert page.tags.count("button") == 2
     assert "Title Status what value more One One Sizes name size a 1k b –" in page.text
+
+
+def test_a_picture_is_taken_into_the_page(tmp_path):
+    (tmp_path / "one.png").write_bytes(b"\x89PNG")
+    section = Section("Cases", pictures=[('best "<b>"', tmp_path / "one.png")])
+    (tmp_path / "page.html").write_text(render_page("Title", "done", [], [section]))
+    page = Page(tmp_path / "page.html")
+    found = {name: value for tag, name, value in page.attributes if tag == "img"}
+    assert found == {"alt": 'best "<b>"', "src": "data:image/png;base64,iVBORw=="}

@@ -49,7 +49,7 @@ def test_architectures_of_the_table_are_readable(run):
 @pytest.mark.parametrize(
     ("section", "notice"),
     [
-        (curves_section([]), "No epoch is done yet."),
+        (curves_section([], {}), "No epoch is done yet."),
         (costs_section([], {}), "No phase is done yet."),
         (machine_section({}), "Not recorded."),
     ],

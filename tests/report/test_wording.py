@@ -2,6 +2,8 @@ import pytest
 
 from onceforall.report.wording import (
     escaped,
+    inputs_of,
+    sentence,
     show,
     show_architecture,
     show_choices,
@@ -23,6 +25,11 @@ from report_runs import SPACE
         (escaped("abcd", 4), "abcd"),
         (words("macro_f1"), "macro F1"),
         (words("learning_rate"), "learning rate"),
+        (words("dice_whole_tumour"), "Dice whole_tumour"),
+        (words("soft_dice"), "soft Dice"),
+        (sentence("validation Dice"), "Validation Dice"),
+        (inputs_of({"data": {"voxels_per_class": {}}}), "volumes"),
+        (inputs_of({"data": {"counts_per_class": {}}}), "images"),
         (show_number("sensitivity", 0.12345), "12.35 %"),
         (show_number("latency_ms", 1.23456), "1.235"),
         (show_number("accuracy", None), "–"),

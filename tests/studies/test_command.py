@@ -21,6 +21,7 @@ from onceforall.studies.cells import Cell, cell_recipe
 from onceforall.studies.ofav2 import SCALES
 from onceforall.studies.prox import SCALES as PROX_SCALES
 from onceforall.studies.prox_cells import ProxCell, prox_recipe
+from volume_files import make_volumes
 
 SHORT = (  # three phases of one epoch on two digits: full, kernel, depth
     "schedule.total_epochs=3",
@@ -212,10 +213,10 @@ def test_prox_at_the_papers_scale(tmp_path):
     ("words", "message"),
     [
         (["--methods", "ps,fast"], "method 'fast' is not one of: 'ps', 'prox-mr', 'prox-ir', 'sandwich', 'separate'."),
-        (["--data", "images=photos"], "the scale tiny trains on the built-in digits"),
+        (["--data", "images=photos"], "leave --data out for the built-in digits, or give --data hippocampus=PATH or"),
         (["--data", "photos"], "give it as NAME=PATH, where NAME is one of oct, hippocampus, brats, images"),
-        (["--scale", "small"], "the scale small has nothing to run: give --data oct=PATH or --data images=PATH."),
-        (["--scale", "paper", "--data", "brats=x"], "the scale paper has nothing to run: give --data oct=PATH."),
+        (["--scale", "small"], "the scale small has nothing to run: give --data oct=PATH or --data hippocampus"),
+        (["--scale", "paper", "--data", "images=x"], "the scale paper has nothing to run: give --data oct=PATH or"),
         (["--scale", "small", "--data", "images=nowhere"], "nowhere"),
         (["--set", "schedule.mode=mixed"], "choose runs by its options"),
         (["--set", "network.widht=1"], "key 'network.widht'"),
@@ -233,6 +234,22 @@ def test_prox_says_what_cannot_be_run(tmp_path):
     done = prox("--scale", "small", "--dry-run", "--data", "images=photos", "--data", "brats=x", "--out", tmp_path)
     assert done.exit_code == 0 and done.output.startswith("brats: not run; there is no recipe for it at scale small.")
     assert "images-ps-s0" in done.output and "brats-" not in done.output
+
+
+@pytest.mark.slow
+def test_prox_on_volumes(tmp_path):
+    folder, heads = tmp_path / "study", make_volumes(tmp_path / "heads", 14)
+    short = ("phases.all.batch_size=8", "data.test_fraction=0.3")
+    words = [word for text in short for word in ("--set", text)]
+    done = prox("--out", folder, "--data", f"brats={heads}", "--methods", "ps,prox-mr,separate", "--macs", *words)
+    assert done.exit_code == 0, done.output
+    found = json.loads((folder / "comparison-brats-s0" / "comparison.json").read_text())
+    assert found["metric"] == "dice" and [row["run"] for row in found["overall"]] == ["ps", "prox-mr"]
+    assert [single["run"] for single in found["singles"]] == ["single-smallest", "single-middle", "single-largest"]
+    claims = {row["claim"]: row for row in csv.DictReader(io.StringIO((folder / "claims.csv").read_text()))}
+    assert claims["brats-macs-prox-mr"]["verdict"] in ("holds", "fails")
+    assert "by at most 0.01 of Dice on BRATS" in done.output
+    assert "0.3792" in (folder / "study.md").read_text()
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import pytest
 
 from onceforall.recipes import RECIPES
-from onceforall.studies.prox import DATA_SETS, FAMILIES, METHODS, SCALES, SINGLES, TIME_RATIOS
+from onceforall.studies.prox import DATA_SETS, FAMILIES, METHODS, SCALES, SINGLES, TIME_RATIOS, scale_of
 
 
 def test_the_papers_numbers():
@@ -34,3 +34,10 @@ def test_what_the_tables_name_is_there():
 
 def test_enough_networks_are_measured():
     assert SCALES["small"].drawn == 60 and (SCALES["paper"].drawn or 0) >= 60
+
+
+def test_a_data_set_may_have_a_scale_of_its_own():
+    small = scale_of("hippocampus", SCALES["small"])
+    assert small.drawn == 40 and "data.volumes.subjects=60" in small.overrides
+    assert scale_of("oct", SCALES["small"]) == SCALES["small"]
+    assert scale_of("brats", SCALES["paper"]) == SCALES["paper"]

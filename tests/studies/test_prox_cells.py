@@ -6,13 +6,14 @@ import pytest
 
 from onceforall.errors import UserError
 from onceforall.recipes import make_recipe
+from onceforall.recipes.building import stored_box
 from onceforall.search_space import SearchSpace
 from onceforall.studies.cells import planned_phases, planned_supernet
 from onceforall.studies.prox import METHODS, SCALES, SINGLES
 from onceforall.studies.prox_cells import ProxCell, finished_cells, parse_places, prox_job, prox_recipe
 
 RUNS = [run for runs in METHODS.values() for run in runs]
-PLACES = {"images": "photos", "oct": "scans"}
+PLACES = {"images": "photos", "oct": "scans", "hippocampus": "heads", "brats": "heads"}
 
 
 def recipe_of(run, scale="small", data="images", overrides=(), seed=0):
@@ -47,6 +48,8 @@ def test_methods_differ_in_nothing_but_the_method(scale, data, epochs):
 def test_the_paper_scale_is_the_recipes_as_they_are():
     for run, name in (("ps", "oct-ps"), ("prox-mr", "oct-prox-mr"), ("prox-ir", "oct-prox-ir")):
         assert recipe_of(run, "paper", "oct") == make_recipe(name, [], "scans")
+    for data in ("hippocampus", "brats"):
+        assert recipe_of("prox-ir", "paper", data) == make_recipe(f"{data}-prox-ir", [], "heads")
     sandwich = recipe_of("sandwich", "paper", "oct")
     assert sandwich.phases == make_recipe("oct-ps").phases and sandwich.schedule["total_epochs"] == 70
     assert recipe_of("single-largest", "paper", "oct").data.image_size == 224  # nothing is cropped
@@ -65,6 +68,31 @@ def test_a_single_network_is_one_of_the_family(run, choices):
     assert phase.space == SearchSpace.only(expected)
     assert recipe.data.image_size == 64  # what the others store for their largest resolution
     assert planned_supernet(recipe).measure(expected) == planned_supernet(recipe_of("ps")).measure(expected)
+
+
+@pytest.mark.parametrize(
+    ("scale", "data", "epochs"), [("tiny", "hippocampus", 4), ("tiny", "brats", 4), ("small", "hippocampus", 24)]
+)
+def test_methods_on_volumes_differ_in_nothing_but_the_method(scale, data, epochs):
+    recipes = {run: recipe_of(run, scale, data) for run in RUNS}
+    phases = {run: planned_phases(recipe) for run, recipe in recipes.items()}
+    family = [run for run in RUNS if run not in SINGLES]
+    for run in RUNS:
+        assert sum(phase.total_epochs for phase in phases[run]) == epochs
+        assert {(p.optimizer, p.learning_rate, p.batch_size, p.decay) for p in phases[run]} == {
+            (p.optimizer, p.learning_rate, p.batch_size, p.decay) for p in phases["prox-mr"]
+        } or run == "sandwich"  # it has the rate of its function unless its recipe names one
+        assert recipes[run].data.path == "heads" and recipes[run].network.poolings == recipes["ps"].network.poolings
+        assert stored_box(recipes[run]) == stored_box(recipes["ps"])
+        assert recipes[run].task == recipes["ps"].task and all(phase.subnets_per_step == 1 for phase in phases[run])
+    assert all(phases[run][-1].space == phases["ps"][-1].space for run in family)
+    assert scale != "small" or {phase.total_epochs for phase in phases["ps"]} == {6}
+    space, network = phases["ps"][-1].space, planned_supernet(recipes["ps"])
+    for run, width, kernel_size, place in (("single-smallest", 0.5, 3, 0), ("single-largest", 1.0, 5, -1)):
+        depth, resolution = space.depths[place], space.resolutions[place]
+        one = space.uniform(depth=depth, width=width, kernel_size=kernel_size, resolution=resolution)
+        assert phases[run][-1].space == SearchSpace.only(one)
+        assert planned_supernet(recipes[run]).measure(one) == network.measure(one)
 
 
 def test_overrides_reach_every_run_but_not_what_makes_it_one():

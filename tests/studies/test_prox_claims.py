@@ -64,6 +64,8 @@ def test_the_leader_depends_on_the_task():
     assert names["oct"]["oct-leader"].first.run == "prox-mr"
     for data in ("hippocampus", "brats"):
         assert names[data][f"{data}-leader"].first.run == "prox-ir"
+    assert "0.01 of Dice" in names["brats"]["brats-score-prox-mr"].text and names["oct"]["oct-leader"].in_points
+    assert not names["brats"]["brats-leader"].in_points
     all_names = [claim.name for claim in prox_claims(list(DATA_SETS))]
     assert len(all_names) == len(set(all_names)) == 9 * len(DATA_SETS)
 

@@ -46,4 +46,11 @@ def test_scores():
     assert {len(row) for row in table.rows} == {len(table.head)}
     shown = {tuple(row[:2]): row for row in table.rows}
     assert shown["oct", "prox-mr"][3] == "97.00" and shown["oct", "prox-mr"][-1] == "99.22"
-    assert shown["brats", "ps"][3] == "not run" and shown["brats", "ps"][-1] == "37.92"
+    assert shown["brats", "ps"][3] == "not run" and shown["brats", "ps"][-1] == "0.3792"
+
+
+def test_dice_is_no_percentage():
+    rows = score_table(ProxResults({("hippocampus", 0): comparison_contents(RUNS)})).rows
+    shown = {tuple(row[:2]): row for row in rows}["hippocampus", "prox-mr"]
+    assert (shown[3], shown[5], shown[-1]) == ("0.9700", "+0.0700", "0.2866")
+    assert shown[4].startswith("0.9") and "%" not in "".join(map(str, shown))

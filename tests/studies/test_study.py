@@ -45,6 +45,7 @@ def test_a_folder_remembers_its_study(tmp_path):
     for data in (None, "photos", {"oct": "scans", "images": "photos"}):
         keep_study(folder, "ofav2", SCALE, ["b=2", "a=1"], data)
         assert check_study(folder, "ofav2", SCALE, ["a=1", "b=2"]) == data
+        assert check_study(folder, "ofav2", replace(SCALE, differs="in other words"), ["a=1", "b=2"]) == data
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 
 from onceforall.report.tables import csv_text
 from onceforall.studies.claims import Claim, Judgement
 from onceforall.studies.results import Side
-from onceforall.studies.tables import claim_rows, claims_table, percent, points, times
+from onceforall.studies.tables import claim_rows, claims_table, percent, points, signed, times
 
 SIDE = Side("ofa_mbv3", "fixed", 1.0, "EW")
 RUN = Judgement(
@@ -29,6 +30,7 @@ NOT_RUN = Judgement(Claim("e", "f", SIDE, (SIDE,)), paper=None)
 def test_numbers_as_the_papers_print_them():
     assert (percent(0.5190), percent(None), points(-0.012), points(0.1207)) == ("51.90", "not run", "-1.20", "+12.07")
     assert (times(0.4166667), times(None)) == ("0.417", "not run")
+    assert (signed(0.0458), signed(-0.1), signed(None)) == ("+0.0458", "-0.1000", "not run")
 
 
 def test_claims_as_csv():
@@ -53,6 +55,15 @@ def test_ratios_are_no_points():
     assert "best_on_test_inflated" not in row and row["note"] == ""
     [shown] = claims_table([RATIO], inflated=False).rows
     assert "0.410" in shown and "claimed: at most 0.38 times" in shown
+
+
+def test_differences_of_dice_are_no_points():
+    dice = replace(RUN, claim=replace(RUN.claim, more_than=-0.01, in_points=False))
+    [row] = csv.DictReader(io.StringIO(csv_text(claim_rows([dice], inflated=False))))
+    assert [row[key] for key in ("paper", "ours", "low", "more_than")] == ["+0.1207", "+0.0500", "-0.0120", "-0.01"]
+    table = claims_table([dice, RATIO], inflated=False)
+    assert table.caption == "Differences in percentage points, of Dice as they are; ratios as they are"
+    assert table.rows[0][3] == "-0.0120 to +0.1100" and "claimed: more than -0.01" in table.rows[0][-1]
 
 
 @pytest.mark.parametrize("inflated", [True, False])

@@ -1,15 +1,18 @@
 """What is refused before anything is written, and what is said when memory ends."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 
+from onceforall.data.dataset import DataSet
 from onceforall.errors import UserError
 from onceforall.search_space import SearchSpace
 from onceforall.training.checkpoint import save_network
-from onceforall.training.guards import check_run, memory_guard
+from onceforall.training.guards import check_run, least_part, memory_guard
 from onceforall.training.options import RunOptions
 from onceforall.training.phases import Teacher
 from tiny_runs import one_phase, run, striped, two_stages
@@ -153,3 +156,14 @@ def test_anything_else_passes(failure):
     with pytest.raises(type(failure)) as error, memory_guard(PHASE, RunOptions(), images=10):
         raise failure
     assert error.value is failure
+
+
+@pytest.mark.parametrize(
+    ("inputs", "resolution", "least"),
+    [("images", 16, 2), ("volumes", 16, 1), ("volumes", 4, 2), ("volumes", (4, 4, 4), 2), ("volumes", (4, 8, 4), 1)],
+)
+def test_a_volume_may_be_alone_unless_its_deepest_map_is_one_voxel(inputs, resolution, least):
+    """Two poolings divide each axis by 4."""
+    space = SearchSpace.build(5, resolutions=(32, resolution), depths=(1,), kernel_sizes=(3,), widths=(1.0,))
+    data = cast(DataSet, SimpleNamespace(inputs=inputs))
+    assert least_part(space, data) == least

@@ -24,6 +24,11 @@ def test_epochs_are_scaled_in_proportion():
             scale_epochs(phases, wrong)
 
 
+def test_even_rows_give_every_phase_as_many_epochs():
+    rows = table_of("even", ROWS)
+    assert set(rows) == set(ROWS["small"]) and {(row.epochs, row.warmup_epochs) for row in rows.values()} == {(10, 0)}
+
+
 def test_a_table_has_a_name_or_is_given():
     own = {"full": Row(1, 0, 0.1)}
     assert table_of(own, ROWS) is own and table_of("paper", ROWS) is ROWS["paper"]

@@ -158,6 +158,16 @@ def test_a_run_that_stops_ends_with_the_weights_before(tmp_path):
     assert [entry["phase"] for entry in ledger] == ["smallest", "depth_1"]  # what was tried was paid for
 
 
+def test_one_pair_has_a_gain_and_no_interval(tmp_path):
+    space = SearchSpace.build(2, resolutions=(16,), depths=(1, 2), kernel_sizes=(3,), expand_ratios=(3,))
+    phases = schedule(StopRule("skip", min_gain=2), space)
+    small = OFAMobileNetV3(phases[0].space, num_classes=3, in_channels=1, width_mult=0.25).initialise(3)
+    run(tmp_path / "run", phases, supernet=small, data=DATA, **QUICK)
+    [verdict] = json.loads((tmp_path / "run" / "run.json").read_text())["verdicts"]
+    assert verdict["interval"] == [None, None] and len(verdict["pairs"]) == 1
+    assert "accuracy over 1 pair of networks, 2 asked: it does not pay" in verdict["reason"]
+
+
 def test_a_phase_that_is_skipped_leaves_what_a_run_without_it_leaves(tmp_path):
     """Depth does not pay; the run goes on as one in which nothing but expansion and kernels was planned."""
     rule = StopRule(action="skip", min_gain=NEVER, pairs=2)

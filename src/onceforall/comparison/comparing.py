@@ -100,6 +100,7 @@ def compare_runs(
         {
             "split": split,
             "images": [side.run.data.count(split) for side in sides],
+            "inputs": sides[0].run.data.inputs,
             "metric": task.metric,
             "higher_is_better": task.higher_is_better,
             "equal": equalities(families),

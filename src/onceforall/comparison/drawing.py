@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import torch
 
 from onceforall.architecture import Architecture
 from onceforall.choices import BlockChoices, StageChoices, listed
 from onceforall.errors import UserError
 from onceforall.evaluation.environment import environment
-from onceforall.evaluation.latency import measure_latency
+from onceforall.evaluation.latency import subnet_latency
 from onceforall.files import write_text
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Supernet
@@ -227,8 +226,4 @@ class Stopwatch:
         return sum(self.lines[a.digest()]["noisy"] for a in architectures) / len(architectures)
 
     def _measure(self, architecture: Architecture) -> Any:
-        side = architecture.resolution
-        axes = (side,) * self.supernet.options.get("spatial_dims", 2) if isinstance(side, int) else side
-        net = self.supernet.subnet(architecture).to("cpu", torch.float32).eval()
-        shape = (self.supernet.options["in_channels"], *axes)
-        return measure_latency(net, shape, warmup_seconds=0.05, max_seconds=0.25)
+        return subnet_latency(self.supernet, architecture, warmup_seconds=0.05, max_seconds=0.25)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from onceforall.errors import UserError
 from onceforall.evaluation.pareto import renamed_into_place
 from onceforall.report.figures import PART_COLOURS, cost_figure
-from onceforall.report.wording import SHARES, escaped, words
+from onceforall.report.wording import SHARES, escaped, sentence, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -139,7 +139,9 @@ def _scores(contents: Contents) -> "Figure":
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     count = len(contents["networks"])
-    figure.suptitle(f"The same {count} sub-networks of each run; bars: 95 % over test images", fontsize=11)
+    figure.suptitle(
+        f"The same {count} sub-networks of each run; bars: 95 % over test {contents['inputs']}", fontsize=11
+    )
     return figure
 
 
@@ -260,7 +262,7 @@ def _score_figure(contents: Contents, name: str) -> dict[str, Any]:
         data.append(shown | {"x": [scale * single["cost"]], "y": [value]})
     yaxis = {"title": {"text": words(name)}, "tickformat": ".1~%" if name in SHARES else ""}
     layout = {"height": 420, "xaxis": {"title": {"text": label}}, "yaxis": yaxis, "hovermode": "closest"}
-    return {"data": data, "layout": layout, "caption": f"{words(name)} against {label}".capitalize()}
+    return {"data": data, "layout": layout, "caption": sentence(f"{words(name)} against {label}")}
 
 
 def _curve_figure(contents: Contents, key: str, x: str) -> dict[str, Any]:

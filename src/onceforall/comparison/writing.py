@@ -17,8 +17,8 @@ __all__ = ["bucket_table", "equal_time_table", "short_table", "single_tables", "
 
 CSV, JSON, MARKDOWN, PAGE = "comparison.csv", "comparison.json", "comparison.md", "comparison.html"
 READING = {
-    "paired": "Intervals hold 95 % and are for other test images of the same kind: images are drawn with replacement, "
-    "for a difference the same ones for both runs (paired bootstrap).",
+    "paired": "Intervals hold 95 % and are for other test images or volumes of the same kind: they are drawn with "
+    "replacement, for a difference the same ones for both runs (paired bootstrap).",
     "unpaired": "Intervals hold 95 %. The runs have different test images, so those of differences are not paired.",
     "networks": "Intervals hold 95 % and are those of a mean over networks, for images have no scores here.",
 }
@@ -57,7 +57,8 @@ def short_table(contents: Contents) -> tuple[list[str], list[list[str]]]:
     table = _overall_table(contents)
     cost = {run["name"]: run for run in contents["runs"]}
     rows = []
-    for row in [*table.rows, *(_cells(single["rows"][0], contents["metric"]) for single in contents["singles"])]:
+    metric, with_loss = contents["metric"], _has_loss(contents["overall"])
+    for row in [*table.rows, *(_cells(single["rows"][0], metric, with_loss) for single in contents["singles"])]:
         run = cost[str(row[0])]
         own = [show_duration(run["seconds"]["total"]), format_count(run["macs"]), str(run["epochs"])]
         rows.append([str(row[0]), *own, *(cell if isinstance(cell, str) else str(cell[0]) for cell in row[1:])])
@@ -73,9 +74,10 @@ def _sections(contents: Contents) -> list[Section]:
     kinds = {row.get("interval") for row in contents["overall"][1:]}
     reading = " ".join([*(text for kind, text in READING.items() if kind in kinds), VERDICTS])
     images = " or ".join(str(count) for count in sorted(set(contents["images"])))
+    inputs = contents["inputs"]
     measured = (
         f"{len(contents['networks'])} random sub-networks, the same for every run, on {images} {contents['split']} "
-        f"images, each with its batch normalisation re-estimated on training images; cost is "
+        f"{inputs}, each with its batch normalisation re-estimated on training {inputs}; cost is "
         f"{words(contents['cost'])} of the first run's networks. {reading}"
     )
     ends = [
@@ -148,31 +150,30 @@ def single_tables(contents: Contents) -> list[Table]:
 
 
 def _rows_table(caption: str, rows: Rows, metric: str) -> Table:
+    """The rows of one group; log loss stands in it only where the task has one."""
     unit = ", points" if metric in SHARES else ""
-    head = [
-        "run",
-        words(metric),
-        "95 % interval",
-        "log loss",
-        f"difference{unit}",
-        "95 % interval",
-        "log loss, difference",
-    ]
-    return Table([*head, "verdict"], [_cells(row, metric) for row in rows], caption)
+    loss, loss_difference = (["log loss"], ["log loss, difference"]) if _has_loss(rows) else ([], [])
+    head = ["run", words(metric), "95 % interval", *loss, f"difference{unit}", "95 % interval", *loss_difference]
+    return Table([*head, "verdict"], [_cells(row, metric, _has_loss(rows)) for row in rows], caption)
 
 
-def _cells(row: Mapping[str, Any], metric: str) -> list[Any]:
+def _has_loss(rows: Rows) -> bool:
+    return any(row["log_loss"] is not None for row in rows)
+
+
+def _cells(row: Mapping[str, Any], metric: str, with_loss: bool) -> list[Any]:
     interval = MISSING if row["low"] is None else show_range(metric, row["low"], row["high"])
     cells: list[Any] = [row["run"], (show_number(metric, row["score"]), row["score"]), interval]
-    cells.append((_number(row["log_loss"]), row["log_loss"]))
+    cells += [(_number(row["log_loss"]), row["log_loss"])] if with_loss else []
     if "verdict" not in row:
-        return [*cells, (MISSING, ""), MISSING, (MISSING, ""), MISSING]
-    factor = 100 if metric in SHARES else 1
+        return [*cells, (MISSING, ""), MISSING, *([(MISSING, "")] if with_loss else []), MISSING]
+    factor, digits = (100, 2) if metric in SHARES else (1, 4)
     ends = [row["difference_low"], row["difference_high"]]
-    shown = MISSING if None in ends else " to ".join(f"{factor * end:+.2f}" for end in ends)
-    cells += [(f"{factor * row['difference']:+.2f}", row["difference"]), shown]
+    shown = MISSING if None in ends else " to ".join(f"{factor * end:+.{digits}f}" for end in ends)
+    cells += [(f"{factor * row['difference']:+.{digits}f}", row["difference"]), shown]
     loss = row["log_loss_difference"]
-    return [*cells, (MISSING if loss is None else f"{loss:+.4f}", loss), row["verdict"]]
+    losses = [(MISSING if loss is None else f"{loss:+.4f}", loss)] if with_loss else []
+    return [*cells, *losses, row["verdict"]]
 
 
 def _number(value: float | None) -> str:
@@ -182,13 +183,13 @@ def _number(value: float | None) -> str:
 def bucket_table(contents: Contents) -> Table:
     """Scores by latency, or by multiply-adds."""
     metric, latency = contents["metric"], contents["cost"] == "latency_ms"
-    head = _rows_table("", contents["overall"], metric).head
+    head, with_loss = _rows_table("", contents["overall"], metric).head, _has_loss(contents["overall"])
     rows = []
     for bucket in contents["buckets"]:
         ends = [f"{bucket[end]:.3g}" if latency else format_count(round(bucket[end])) for end in ("low", "high")]
         shown = f"{ends[0]} to {ends[1]}{' ms' if latency else ''}"
         for row in bucket["rows"]:
-            rows.append([shown, (str(bucket["networks"]), bucket["networks"]), *_cells(row, metric)])
+            rows.append([shown, (str(bucket["networks"]), bucket["networks"]), *_cells(row, metric, with_loss)])
     return Table([words(contents["cost"]), "networks", *head], rows, "By cost")
 
 

@@ -30,6 +30,8 @@ class DataSet(ABC):
     from the generators that are passed in.
     """
 
+    inputs = "images"
+    """What inputs are called, for words."""
     name: str
     classes: tuple[str, ...]
     """Names of what a network puts out."""

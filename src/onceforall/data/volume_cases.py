@@ -11,7 +11,7 @@ from onceforall.data.label_schemes import LabelScheme
 from onceforall.data.nifti import UnreadableVolume, read_labels, read_volume
 from onceforall.data.volumes import spacing_of
 
-__all__ = ["VolumeCase", "read_case"]
+__all__ = ["VolumeCase", "difference", "read_case"]
 
 ELSEWHERE = 0.1  # part of a voxel by which corners may differ before two files count as lying elsewhere
 
@@ -49,7 +49,7 @@ def read_case(
     for file, volume, _ in parts:
         problems += [_line(file, text) for text in _volume_problems(volume, expected, stride)]
     for file, volume, affine in parts[1:]:
-        problems += [_line(file, text) for text in _difference(parts[0], volume.shape[1:], affine)]
+        problems += [_line(file, text) for text in difference(parts[0], volume.shape[1:], affine)]
     labels = None
     try:
         labels, affine = read_labels(root / label, label)
@@ -57,7 +57,7 @@ def read_case(
         problems.append(_line(label, error.reason))
     else:
         if parts:
-            problems += [_line(label, text) for text in _difference(parts[0], labels.shape, affine)]
+            problems += [_line(label, text) for text in difference(parts[0], labels.shape, affine)]
         strange = [] if scheme is None else [int(v) for v in np.unique(labels) if v not in scheme.values]
         if strange and scheme is not None:
             allowed = ", ".join(map(str, scheme.values))
@@ -84,8 +84,8 @@ def _volume_problems(volume: np.ndarray, channels: int | None, stride: int) -> l
             found.append(f"has {have} channels instead of {channels}; add the missing modality or correct dataset.json")
     if min(shape) < stride:
         found.append(
-            f"has a side of {min(shape)} voxels, less than the total stride {stride}; remove it, or use a network with "
-            "fewer poolings and pass its stride"
+            f"has a side of {min(shape)} voxels, less than the total stride {stride} of the network; remove it, "
+            "or use one with fewer poolings (in a recipe network.poolings)"
         )
     if not np.isfinite(volume).all():
         bad = int(np.count_nonzero(~np.isfinite(volume)))
@@ -98,8 +98,8 @@ def _volume_problems(volume: np.ndarray, channels: int | None, stride: int) -> l
     return found
 
 
-def _difference(first: tuple[str, np.ndarray, np.ndarray], shape: tuple[int, ...], affine: np.ndarray) -> list[str]:
-    """How a file of `shape` and `affine` lies elsewhere than the first file of its subject."""
+def difference(first: tuple[str, np.ndarray, np.ndarray], shape: tuple[int, ...], affine: np.ndarray) -> list[str]:
+    """How a file of `shape` and `affine` lies elsewhere than the first one (name, volume, affine) of its subject."""
     file, volume, reference = first
     if shape != volume.shape[1:]:
         mine, its = (" x ".join(map(str, size)) for size in (shape, volume.shape[1:]))

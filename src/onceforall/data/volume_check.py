@@ -12,6 +12,7 @@ import numpy as np
 from onceforall.data.label_schemes import LabelScheme, label_scheme
 from onceforall.data.msd import VolumeListing, list_volumes
 from onceforall.data.nifti import nibabel
+from onceforall.data.splits import SPLITS
 from onceforall.data.volume_cases import VolumeCase, read_case
 from onceforall.data.volumes import spacing_of
 
@@ -165,6 +166,11 @@ class _Findings:
         errors, warnings = list(self.errors), []
         if self.voxels and not any(value > 0 for value in self.voxels):
             errors.append("no label has a voxel above 0: there is nothing to learn; check the label files")
+        if len(self.listing.subjects) < len(SPLITS):
+            warnings.append(
+                f"{len(self.listing.subjects)} subject(s) cannot be divided into {', '.join(SPLITS)}; add subjects, or "
+                "train with data.test_fraction=0"
+            )
         for file in self.empty:
             warnings.append(f"{file}: holds background only; correct it, or leave it if nothing is there to be seen")
         for group in copies:

@@ -35,6 +35,8 @@ class VolumeData(DataSet):
     volumes, one at a time. Within a split, volumes keep the order of the listing. Nothing in it changes.
     """
 
+    inputs = "volumes"
+
     def __init__(
         self,
         *,
@@ -233,7 +235,10 @@ class VolumeData(DataSet):
     def _grid(self, resolution: Size) -> tuple[int, int, int]:
         grid, box = check_grid("resolution", resolution), self.preparation.box
         if box is not None and any(want > have for want, have in zip(grid, box, strict=True)):
-            raise UserError(f"resolution {resolution!r} is larger than the stored box {box}; raise max_resolution.")
+            raise UserError(
+                f"resolution {resolution!r} is larger than the stored box {box}; raise max_resolution (of a "
+                "recipe data.volumes.box)."
+            )
         return grid
 
     def _extent(self, grid: tuple[int, int, int]) -> tuple[float, float, float]:

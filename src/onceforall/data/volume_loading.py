@@ -210,7 +210,9 @@ def _scheme(listing: VolumeListing, wanted: str | LabelScheme) -> LabelScheme:
             continue  # found again, and reported, when all files are decoded
     names = {"0": "background", **{str(value): f"label {value}" for value in sorted(values - {0})}}
     if len(names) < 2:
-        raise UserError(f"no label in {str(listing.root)!r} has a voxel above 0; there is nothing to learn.")
+        raise UserError(
+            f"no label in {str(listing.root)!r} has a voxel above 0; there is nothing to learn: check the files."
+        )
     return scheme_from_labels(names)
 
 
@@ -227,7 +229,9 @@ def _channels(listing: VolumeListing) -> int:
 
 def _check_foreground(stored: CachedVolumes, listing: VolumeListing) -> None:
     if not any(value > 0 for counts in stored.counts for value in counts):
-        raise UserError(f"no label in {str(listing.root)!r} has a voxel above 0; there is nothing to learn.")
+        raise UserError(
+            f"no label in {str(listing.root)!r} has a voxel above 0; there is nothing to learn: check the files."
+        )
 
 
 def _copies_across(digests: Sequence[str], splits: Sequence[str]) -> int:

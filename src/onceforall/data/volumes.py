@@ -279,8 +279,9 @@ def _geometry(
     if box is not None and preparation.fit == "pad" and any(have > room for have, room in zip(size, box, strict=True)):
         needed = tuple(max(have, room) for have, room in zip(size, box, strict=True))
         raise UserError(
-            f"{tuple(size)} voxels do not fit into the box {box}; raise max_resolution to {needed} or more, or give "
-            "fit 'crop' or 'stretch', a larger spacing, or mode 'patches'."
+            f"{tuple(size)} voxels do not fit into the box {box}; raise max_resolution (in a recipe "
+            f"network.resolutions) to {needed} or more, or give fit 'crop' or 'stretch', a larger spacing, or mode "
+            "'patches'."
         )
     return VolumeGeometry(
         shape=check_grid("shape", tuple(shape)),

@@ -8,10 +8,13 @@ Conventions:
 - One thread means one *pinned* core, where the system can pin: a thread that wanders finds cold caches.
 - One measurement at a time in a process, by a lock: engines that are called in turn slow each other (2.3 times was
   seen on a small network). Compare engines one after the other, best each in its own process.
-- `noisy` says that the machine was not quiet: IQR above 10 % of the median. Do not rank networks by such numbers.
+- `processor_ms` is the time that the process' threads held a processor during a run, the median too. On one thread
+  of a quiet machine it equals `median_ms`; on a busy one it leaves out the time in which others ran.
+- `noisy` says that the machine was not quiet: IQR above 10 % of the median, or, on one thread of the CPU, more than
+  10 % of the time in which others ran. Do not rank networks by such a median.
 
-`time_callable` is the core and knows no engine; `measure_latency` is PyTorch's. A further engine is a further function
-that prepares its session and hands `time_callable` a call without arguments.
+`time_callables` is the core and knows no engine: it takes calls without arguments. `measure_latency` is PyTorch's in
+this process; `evaluation.engines` has the others, and PyTorch too, each in a process of its own.
 """
 
 import contextlib
@@ -19,21 +22,25 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 import numpy as np
 
+from onceforall.architecture import Architecture
 from onceforall.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Latency", "measure_latency", "time_callable"]
+    from onceforall.supernets.supernet import Supernet
+
+__all__ = ["Latency", "measure_latency", "subnet_latency", "time_callable", "time_callables"]
 
 NOISY_IQR = 0.10  # of the median
+NOISY_ABSENCE = 0.10  # of the time
 ONE_AT_A_TIME = threading.RLock()  # two measurements at once would measure, and restore, each other
 
 
@@ -44,6 +51,7 @@ class Latency:
 
     median_ms: float
     iqr_ms: float  # third minus first quartile
+    processor_ms: float  # time on processors, of all threads of the process
     runs: int  # timed ones, without the warm-up
     threads: int
     batch_size: int
@@ -51,7 +59,7 @@ class Latency:
     engine: str
     precision: str  # "float32", "bfloat16", ...
     pinned: int | None  # the core it ran on; None: free to wander
-    noisy: bool  # IQR > 10 % of the median
+    noisy: bool  # IQR > 10 % of the median, or others ran in more than 10 % of the time
 
 
 def measure_latency(
@@ -104,6 +112,19 @@ def measure_latency(
         )
 
 
+def subnet_latency(
+    supernet: "Supernet", architecture: Architecture, *, warmup_seconds: float = 0.1, max_seconds: float = 0.5
+) -> Latency:
+    """Latency of a sub-network for one image or volume in float32, on one thread of the processor."""
+    import torch
+
+    side, axes = architecture.resolution, supernet.options.get("spatial_dims", 2)
+    sizes = (side,) * axes if isinstance(side, int) else side
+    net = supernet.subnet(architecture).to("cpu", torch.float32).eval()
+    shape = (supernet.options["in_channels"], *sizes)
+    return measure_latency(net, shape, warmup_seconds=warmup_seconds, max_seconds=max_seconds)
+
+
 def time_callable(
     run: Callable[[], object],
     *,
@@ -117,47 +138,104 @@ def time_callable(
     min_runs: int = 10,
     max_seconds: float = 2.0,
 ) -> Latency:
-    """Latency of `run()`, whatever engine is behind it.
+    """Latency of `run()`, whatever engine is behind it; see `time_callables`."""
+    [latency] = time_callables(
+        [run],
+        engine=engine,
+        precision=precision,
+        threads=threads,
+        batch_size=batch_size,
+        device=device,
+        synchronise=synchronise,
+        warmup_seconds=warmup_seconds,
+        min_runs=min_runs,
+        max_seconds=max_seconds,
+    )
+    return latency
 
-    `run` is called once and then until `warmup_seconds` have passed, untimed; then timed until `max_seconds` have
-    passed, and **at least `min_runs` times**, however long that takes. `synchronise`, if given, is called within each
-    timed run and must return when the device has finished. With `threads=1` on the CPU the calling thread is pinned to
-    the core it is on, and unpinned in the end; the engine itself must have been told to use `threads` threads.
 
-    `engine`, `precision`, `threads`, `batch_size` and `device` describe the run and are passed on into the result.
+def time_callables(
+    calls: Sequence[Callable[[], object]],
+    *,
+    engine: str,
+    precision: str,
+    threads: int = 1,
+    batch_size: int = 1,
+    device: str = "cpu",
+    synchronise: Callable[[], object] | None = None,
+    warmup_seconds: float = 0.5,
+    min_runs: int = 10,
+    max_seconds: float = 2.0,
+    rounds: int = 1,
+) -> list[Latency]:
+    """Latency of each of several calls, which are timed in turn, `rounds` times: what disturbs one disturbs all.
+
+    Each call is made once in the beginning. Then, in every round, each is repeated until `warmup_seconds` have passed,
+    untimed, and timed until `max_seconds` have passed, and **at least `min_runs` times**, however long that takes. A
+    result is over the runs of all rounds.
+
+    `synchronise`, if given, is called within each timed run and must return when the device has finished. With
+    `threads=1` on the CPU the calling thread is pinned to the core it is on, and unpinned in the end; the engine itself
+    must have been told to use `threads` threads. `engine`, `precision`, `threads`, `batch_size` and `device` describe
+    the run and are passed on into the result.
     """
-    check_at_least_one(threads=threads, batch_size=batch_size, min_runs=min_runs)
+    check_at_least_one(threads=threads, batch_size=batch_size, min_runs=min_runs, rounds=rounds)
+    times: list[list[tuple[int, int]]] = [[] for _ in calls]  # nanoseconds by the clock, and on processors
+    # threads that an accelerator's driver starts would inherit the pinning and keep it, so only the CPU is pinned
+    with ONE_AT_A_TIME, pinned_to_core(threads == 1 and device == "cpu") as core:
+        for run in calls:
+            _timed(run, synchronise, 0, 1, 0)
+        for _ in range(rounds):
+            for run, taken in zip(calls, times, strict=True):
+                taken += _timed(run, synchronise, warmup_seconds, min_runs, max_seconds)
+    out = []
+    for taken in times:
+        clock_ms, processor_ms = np.array(taken).T / 1e6
+        first, median, third = (float(q) for q in np.quantile(clock_ms, [0.25, 0.5, 0.75]))
+        alone = threads == 1 and device == "cpu"
+        absent = alone and processor_ms.sum() < (1 - NOISY_ABSENCE) * clock_ms.sum()
+        out.append(
+            Latency(
+                median_ms=median,
+                iqr_ms=third - first,
+                processor_ms=float(np.median(processor_ms)),
+                runs=len(taken),
+                threads=threads,
+                batch_size=batch_size,
+                device=device,
+                engine=engine,
+                precision=precision,
+                pinned=core,
+                noisy=bool(third - first > NOISY_IQR * median or absent),
+            )
+        )
+    return out
+
+
+def _timed(
+    run: Callable[[], object],
+    synchronise: Callable[[], object] | None,
+    warmup_seconds: float,
+    min_runs: int,
+    max_seconds: float,
+) -> list[tuple[int, int]]:
+    """Nanoseconds of each run, by the clock and on processors."""
 
     def finished() -> None:
         run()
         if synchronise is not None:
             synchronise()
 
-    # threads that an accelerator's driver starts would inherit the pinning and keep it, so only the CPU is pinned
-    with ONE_AT_A_TIME, pinned_to_core(threads == 1 and device == "cpu") as core:
+    warm = time.perf_counter() + warmup_seconds
+    while time.perf_counter() < warm:
         finished()
-        warm = time.perf_counter() + warmup_seconds
-        while time.perf_counter() < warm:
-            finished()
-        times_ns: list[int] = []
-        end = time.perf_counter() + max_seconds
-        while len(times_ns) < min_runs or time.perf_counter() < end:
-            start = time.perf_counter_ns()
-            finished()
-            times_ns.append(time.perf_counter_ns() - start)
-    first, median, third = (float(q) for q in np.quantile(np.array(times_ns) / 1e6, [0.25, 0.5, 0.75]))
-    return Latency(
-        median_ms=median,
-        iqr_ms=third - first,
-        runs=len(times_ns),
-        threads=threads,
-        batch_size=batch_size,
-        device=device,
-        engine=engine,
-        precision=precision,
-        pinned=core,
-        noisy=third - first > NOISY_IQR * median,
-    )
+    times: list[tuple[int, int]] = []
+    end = time.perf_counter() + max_seconds
+    while len(times) < min_runs or time.perf_counter() < end:
+        on_processor, start = time.process_time_ns(), time.perf_counter_ns()
+        finished()
+        times.append((time.perf_counter_ns() - start, time.process_time_ns() - on_processor))
+    return times
 
 
 @contextlib.contextmanager

@@ -23,7 +23,10 @@ from onceforall.evaluation.evaluate import Evaluation, evaluate_each
 from onceforall.evaluation.tasks import Task
 from onceforall.supernets.supernet import Supernet
 
-__all__ = ["ResultCache", "digest_of_weights", "pack_scores", "unpack_scores"]
+__all__ = ["EvaluateEach", "ResultCache", "digest_of_weights", "pack_scores", "unpack_scores"]
+
+EvaluateEach = Callable[..., Iterable[Evaluation]]
+"""`evaluate_each`, or a function that does the same elsewhere."""
 
 
 def digest_of_weights(supernet: Supernet) -> str:
@@ -96,10 +99,10 @@ class ResultCache:
         architectures: Iterable[Architecture],
         task: Task,
         data: DataSet,
-        *,
         splits: Sequence[str],
         keep: Collection[Architecture] = (),
         progress: Callable[[int, int], object] | None = None,
+        evaluate: EvaluateEach = evaluate_each,
     ) -> dict[tuple[Architecture, str], Evaluation]:
         """Evaluate what is not there yet, and return every result by architecture and split.
 
@@ -109,6 +112,7 @@ class ResultCache:
             keep: architectures whose probabilities are wanted; they are always measured, for the file has none. Of a
                 task that keeps no probabilities none are.
             progress: told how many of how many results are there, at first with those of earlier.
+            evaluate: what measures those that are not there.
         """
         wanted = list(dict.fromkeys(architectures))
         keep = keep if task.keeps_probabilities else ()
@@ -119,7 +123,7 @@ class ResultCache:
         tell(len(results), total)
         settings = {name: value for name, value in self.settings.items() if name != "weights"}
         missing = [architecture for architecture in wanted if (architecture, splits[0]) not in results]
-        for evaluation in evaluate_each(self.supernet, missing, task, data, splits=splits, keep=keep, **settings):
+        for evaluation in evaluate(self.supernet, missing, task, data, splits=splits, keep=keep, **settings):
             self.add(evaluation)
             results[evaluation.architecture, evaluation.split] = evaluation
             tell(len(results), total)

@@ -4,6 +4,7 @@
     results/<split>.csv              the rows as a table
     results/<split>-predictions.csv  file, label, prediction and probabilities, for the networks that kept them
     results/<split>-front.png, .svg  quality against multiply-adds
+    results/<split>-<name>-cases.*   of volumes: each case on the grid of its file; see `cases`
 
 A row holds the columns of `COLUMNS` as far as they are known, then any further ones; a number that the data do not
 determine is null in the JSON and empty in the CSV. Intervals are at 95 %: Wilson's for an accuracy, Student's t over
@@ -72,6 +73,8 @@ def write_results(
     columns: Sequence[Mapping[str, Any]] | None = None,
     metric: str = "accuracy",
     higher_is_better: bool = True,
+    inputs: str = "images",
+    cases: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write what was measured on `split` into `<folder>/results` and return the path of the JSON file.
 
@@ -87,6 +90,8 @@ def write_results(
         columns: further columns of each row, as {"latency_ms": 3.1}.
         metric: the number that is drawn against multiply-adds.
         higher_is_better: whether a larger one is better.
+        inputs: what the files hold, for words: "images" or "volumes".
+        cases: by names of networks, what `evaluate_cases` found.
 
     Without matplotlib the picture is left out and the JSON says so. Raises `UserError` where lengths do not agree or
     two names are equal.
@@ -105,6 +110,7 @@ def write_results(
     contents = {
         "split": split,
         "images": len(files),
+        "inputs": inputs,
         "classes": list(classes),
         "metric": metric,
         "higher_is_better": higher_is_better,
@@ -112,7 +118,8 @@ def write_results(
         "rows": rows,
         "details": details,
         "random": _summary([row for row in rows if row["name"].startswith(RANDOM)]),
-        "picture": _picture(rows, results / f"{split}-front", split, len(files), metric, higher_is_better),
+        "cases": dict(cases or {}),
+        "picture": _picture(rows, results / f"{split}-front", (split, len(files), inputs), metric, higher_is_better),
     }
     write_text(results / f"{split}.csv", _table(rows))
     predictions = results / f"{split}-predictions.csv"
@@ -220,9 +227,9 @@ def _is_finite(value: Any) -> bool:
 
 
 def _picture(
-    rows: Sequence[Mapping[str, Any]], path: Path, split: str, images: int, metric: str, higher_is_better: bool
+    rows: Sequence[Mapping[str, Any]], path: Path, about: tuple[str, int, str], metric: str, higher_is_better: bool
 ) -> dict[str, Any]:
-    """Draw the picture, or say why there is none."""
+    """Draw the picture, or say why there is none. `about`: split, how many inputs, what they are."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -230,7 +237,8 @@ def _picture(
     drawable = [row for row in rows if math.isfinite(row[metric])]
     if not drawable:
         return {"files": [], "note": f"no picture was drawn: no network has a finite {metric}."}
-    title = f"{len(drawable)} sub-networks, {images} images of the {split} split"
+    split, count, inputs = about
+    title = f"{len(drawable)} sub-networks, {count} {inputs} of the {split} split"
     drawn = plot_front(drawable, path, y=metric, title=title, higher_is_better=higher_is_better)
     return {"files": [file.name for file in drawn]}
 

@@ -102,6 +102,7 @@ def segmentation(
         probabilities,
         measure,
         "dice",
+        ("dice", *(f"dice_{name}" for name in scheme.foreground), "soft_dice"),
         per_image=per_image,
         infer=sliding_windows,
         keeps_probabilities=False,

@@ -46,6 +46,7 @@ class Task:
         per_image: (probabilities, targets) of a batch to one score for each image, for comparisons image by image; NaN
             for an image that it does not judge. The mean of the others is the metric.
         infer: (sub-network, images, its resolution) to its outputs in evaluation; by default one pass.
+        shown: numbers of `measure` that a short table shows, `metric` first.
         keeps_probabilities: whether an evaluation may keep the probabilities of a whole split; maps are too large.
     """
 
@@ -55,6 +56,7 @@ class Task:
     to_probabilities: Callable[[Tensor], Tensor]
     measure: Callable[[Batches], dict[str, float]]
     metric: str
+    shown: tuple[str, ...]
     higher_is_better: bool = True
     per_image: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
     infer: Callable[[nn.Module, Tensor, Resolution], Outputs] = call_network
@@ -106,8 +108,9 @@ def classification(
     def probabilities(outputs: Tensor) -> Tensor:
         return outputs.softmax(1)
 
+    shown = ("accuracy", "log_loss")
     return Task(
-        "classification", loss, compare, probabilities, _measure_classification, "accuracy", per_image=_is_right
+        "classification", loss, compare, probabilities, _measure_classification, "accuracy", shown, per_image=_is_right
     )
 
 

@@ -114,12 +114,12 @@ def _cell(value: Any) -> Any:
 
 
 def summarise_cases(rows: Sequence[Row], scheme: LabelScheme, *, worst: int = 5) -> dict[str, Any]:
-    """What the rows of `case_metrics`, each with its `case`, show together; JSON types.
+    """What the rows of `case_metrics`, each with its `file`, show together; JSON types.
 
     - `cases`: how many; `dice`: mean over cases with its 95 % t-interval, cut off at 0 and 1.
     - `outputs`: for each foreground output `dice` likewise, `hd95_mm` (mean and median, a miss counted as the
       diagonal), and how many cases were `measured`, `missed`, `invented` and `absent`.
-    - `worst`: names and Dice of the cases with the lowest Dice, the lowest first.
+    - `worst`: files and Dice of the cases with the lowest Dice, the lowest first.
 
     A number that was not measured is NaN. The interval is for other independent cases of the same kind.
     """
@@ -130,7 +130,7 @@ def summarise_cases(rows: Sequence[Row], scheme: LabelScheme, *, worst: int = 5)
         "cases": len(rows),
         "dice": _mean_with_interval([row["dice"] for row in rows]),
         "outputs": {name: _summarise_output(rows, name) for name in scheme.foreground},
-        "worst": [{"case": row["case"], "dice": row["dice"]} for row in judged[:worst]],
+        "worst": [{"file": row["file"], "dice": row["dice"]} for row in judged[:worst]],
     }
 
 

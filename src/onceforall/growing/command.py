@@ -19,7 +19,9 @@ __all__ = ["grow"]
     metavar="KEY=VALUE",
     help="All choices of a factor (depths=1,2,3), or a field of the recipe; may be repeated.",
 )
-@click.option("--data", type=click.Path(path_type=Path), help="Images to go on with; those of RUN by default.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Images or volumes to go on with; those of RUN by default."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory of the new run; RUN-grown by default.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, exactly where it was.")
 @click.option("--max-minutes", type=float, help="Stop after this time; go on later with --resume.")
@@ -31,7 +33,7 @@ def grow(
     resume: bool,
     max_minutes: float | None,
 ) -> None:
-    """Grow a finished RUN into more depths, kernels, expansions or resolutions, in a run directory of its own.
+    """Grow a finished RUN into more depths, widths, kernels, expansions or resolutions, in a run directory of its own.
 
     The new run begins with the weights of RUN and trains what is new by progressive expansion. With --data it also
     learns from new images; those that RUN knew keep their splits, and all others are for training.
@@ -52,7 +54,7 @@ def grow(
         for factor, (before, now) in grown.opened.items():
             click.echo(f"{factor}: {', '.join(map(str, before))} -> {', '.join(map(str, now))}")
         phases = ", ".join(f"{phase.name} ({phase.total_epochs} epochs)" for phase in grown.phases)
-        click.echo(f"{grown.data.count('train')} training images; phases: {phases}")
+        click.echo(f"{grown.data.count('train')} training {grown.data.inputs}; phases: {phases}")
     grow_run(grown, folder, resume=resume)
     if speaks and is_finished(folder):
         click.echo(f"done: {folder}\nnext: onceforall evaluate {folder}")

@@ -13,7 +13,7 @@ from typing import Any, final
 
 from onceforall.data import DataSet
 from onceforall.errors import UserError
-from onceforall.recipes import Recipe, build_data, build_phases, build_supernet, build_task, change_recipe
+from onceforall.recipes import DataOptions, Recipe, build_data, build_phases, build_supernet, build_task, change_recipe
 from onceforall.runs import find_weights, is_finished, read_run
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Supernet
@@ -24,7 +24,7 @@ from onceforall.training.records import SPLITS
 
 __all__ = ["GROWING_FACTORS", "GrownRun", "grow_run", "plan_growth"]
 
-GROWING_FACTORS = ("depths", "kernel_sizes", "expand_ratios", "resolutions", "paths", "heights")
+GROWING_FACTORS = ("depths", "widths", "kernel_sizes", "expand_ratios", "resolutions", "paths", "heights")
 """Factors of `NetworkOptions` that may get more choices."""
 
 
@@ -125,17 +125,25 @@ def _grown_recipe(
         schedule |= {key: value for key, value in recipe.schedule.items() if key not in of_old}
         schedule |= {"epochs_per_phase": last["epochs"] + last["warmup_epochs"]}
         every = {**recipe.phases.get("all", {}), **every}
-    options = replace(
-        recipe.data,
-        channels=prepared["channels"],
-        mean=tuple(prepared["mean"]),
-        std=tuple(prepared["std"]),
-        split_csv=str((parent / SPLITS).resolve()),
-    )
+    options = replace(_prepared_alike(recipe.data, prepared), split_csv=str((parent / SPLITS).resolve()))
     if data is not None:
         options = replace(options, path=str(data), kind="auto" if options.kind == "digits" else options.kind)
     base = replace(recipe, data=options, schedule=schedule, phases={"all": every})
     return change_recipe(base, [_as_override(text) for text in changes])
+
+
+def _prepared_alike(options: DataOptions, prepared: Mapping[str, Any]) -> DataOptions:
+    """Options with which images or volumes become what they were, given their preparation as JSON types.
+
+    Volumes that fill the middle of a box keep it, so that a resolution means what it meant; stretched ones may get a
+    larger one.
+    """
+    if options.kind != "volumes":
+        mean, std = tuple(prepared["mean"]), tuple(prepared["std"])
+        return replace(options, channels=prepared["channels"], mean=mean, std=std)
+    box, spacing = (None if prepared[key] is None else tuple(prepared[key]) for key in ("box", "spacing"))
+    kept = options.volumes.box if prepared["fit"] == "stretch" else box
+    return replace(options, volumes=replace(options.volumes, box=kept, spacing=spacing))
 
 
 def _as_override(text: str) -> str:
@@ -161,11 +169,11 @@ def _check_images(images: DataSet, described: Mapping[str, Any], parent: Path, g
     """Raise `UserError` where the images have other classes, or are not the same though no others were `given`."""
     before, now = described["data"]["classes"], list(images.classes)
     if before != now:
-        raise UserError(f"the images have the classes {', '.join(now)}, and {parent} knows {', '.join(before)}.")
+        raise UserError(f"the {images.inputs} have the classes {', '.join(now)}; {parent} knows {', '.join(before)}.")
     with (parent / SPLITS).open(newline="", encoding="utf-8") as stream:
         known = {row["file"] for row in csv.DictReader(stream)}
     if not given and known != {file for split in described["data"]["counts"] for file in images.files(split)}:
         raise UserError(
-            f"the images of {parent} are not those that it was trained on; to go on with them as they are now, give "
-            f"their folder by --data."
+            f"the {images.inputs} of {parent} are not those that it was trained on; to go on with them as they are "
+            f"now, give their folder by --data."
         )

@@ -4,6 +4,7 @@ A block is called with its value (`architecture.Block`); `cost` takes the same v
 Each lists its elastic widths as `ChannelGroup`s.
 """
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar, final
@@ -49,6 +50,22 @@ Part = TypeVar("Part", bound=nn.Module)
 def parts(module: nn.Module, kind: type[Part]) -> list[Part]:
     """The modules directly in `module` (a ModuleList) that are of class `kind`, in order."""
     return [child for child in module.children() if isinstance(child, kind)]
+
+
+BlockCost = Callable[[Part, Shape, Block], tuple[Cost, Shape]]
+
+
+def _remembered(cost: BlockCost[Part]) -> BlockCost[Part]:
+    """A module's `cost`, computed once for each shape and block: a search asks for the same ones again and again."""
+
+    @functools.wraps(cost)
+    def remembering(module: Part, shape: Shape, block: Block) -> tuple[Cost, Shape]:
+        known = module.__dict__.setdefault("_known_costs", {})
+        if (shape, block) not in known:
+            known[shape, block] = cost(module, shape, block)
+        return known[shape, block]
+
+    return remembering
 
 
 def add_up(tensors: Sequence[Tensor]) -> Tensor:
@@ -211,6 +228,7 @@ class InvertedResidual(PathModule):
     def residual_output(self) -> ElasticLayer | None:
         return self.project.norm if self.shortcut else None
 
+    @_remembered
     def cost(self, shape: Shape, block: Block) -> tuple[Cost, Shape]:
         hidden = self.hidden(block.expand_ratio)
         total = Cost() if self.expand is None else self.expand.cost(shape, self.in_channels, hidden, 1)[0]
@@ -288,6 +306,7 @@ class Level(nn.Module):
         """(N, in, ...) to (N, out, ...)."""
         return add_up([self.path(name)(x, block, frozen) for name in block.paths])
 
+    @_remembered
     def cost(self, shape: Shape, block: Block) -> tuple[Cost, Shape]:
         """Cost of the paths that run, and the output's spatial shape."""
         costs = [self.path(name).cost(shape, block) for name in block.paths]

@@ -19,7 +19,7 @@ from onceforall.training.plan import scale_to_macs
 from onceforall.training.schedules import SCHEDULES
 from onceforall.training.stop_rule import StopRule
 
-__all__ = ["build_data", "build_phases", "build_supernet", "build_task"]
+__all__ = ["build_data", "build_phases", "build_supernet", "build_task", "stored_box"]
 
 
 def build_data(recipe: Recipe, progress: Callable[[str, int, int], None] | None = None) -> DataSet:
@@ -36,17 +36,28 @@ def build_data(recipe: Recipe, progress: Callable[[str, int, int], None] | None 
 
 def _build_volumes(recipe: Recipe, progress: Callable[[str, int, int], None] | None) -> VolumeData:
     data, network = recipe.data, recipe.network
-    own = {f.name: getattr(data.volumes, f.name) for f in fields(data.volumes)}
+    own = {f.name: getattr(data.volumes, f.name) for f in fields(data.volumes) if f.name != "box"}
     shared = ("validation_fraction", "test_fraction", "seed", "split_csv", "group_pattern")
-    sizes = [(size,) * 3 if isinstance(size, int) else size for size in _resolutions(recipe)]
     return load_volumes(
         data.path or "",
-        max_resolution=tuple(max(axis) for axis in zip(*sizes, strict=True)),
+        max_resolution=stored_box(recipe),
         stride=1 if network.poolings is None else 2**network.poolings,
         progress=progress,
         **{name: getattr(data, name) for name in shared},
         **own,
     )
+
+
+def stored_box(recipe: Recipe) -> tuple[int, ...]:
+    """The grid on which whole volumes are kept: the recipe's box, or the largest of its resolutions along each axis."""
+    sizes = [(size,) * 3 if isinstance(size, int) else size for size in _resolutions(recipe)]
+    largest, box = tuple(max(axis) for axis in zip(*sizes, strict=True)), recipe.data.volumes.box
+    if box is not None and any(size > room for size, room in zip(largest, box, strict=True)):
+        raise UserError(
+            f"resolution {largest} is larger than the box {box} on which volumes are kept; give data.volumes.box a "
+            "larger one, in which unstretched volumes have more around them at every resolution."
+        )
+    return largest if box is None else box
 
 
 def _resolutions(recipe: Recipe) -> list[Resolution]:
@@ -82,7 +93,7 @@ def build_phases(
     Beside the arguments of the schedule's function it may have `total_macs`: the multiply-adds of all students and
     teachers to which the epochs are scaled. `start` is the space and the path of a trained network that grows.
     """
-    arguments = dict(recipe.schedule)
+    arguments = {key: value for key, value in recipe.schedule.items() if value is not None}  # null takes one away
     name, total_macs = arguments.pop("name", None), arguments.pop("total_macs", None)
     check_choice("schedule.name", name, SCHEDULES)
     make = SCHEDULES[name]
@@ -92,7 +103,6 @@ def build_phases(
         if key not in allowed:
             near = suggestion(key, allowed)
             raise UserError(f"schedule {name!r} has no argument {key!r}.{near} Allowed: {', '.join(allowed)}.")
-    arguments = {key: value for key, value in arguments.items() if value is not None}
     if start is not None:
         if "start" not in inspect.signature(make).parameters:
             raise UserError(f"schedule {name!r} begins anew; a trained network grows by progressive_expansion.")

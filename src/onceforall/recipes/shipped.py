@@ -1,9 +1,10 @@
-"""The recipes that ship, as functions."""
+"""The recipes that ship, as functions; those for volumes are in `shipped_volumes`."""
 
 from collections.abc import Callable
 from dataclasses import replace
 
 from onceforall.data import Augmentation
+from onceforall.recipes.shipped_volumes import VOLUME_RECIPES
 from onceforall.recipes.values import DataOptions, NetworkOptions, Recipe, TaskOptions
 from onceforall.training.options import RunOptions
 
@@ -171,32 +172,6 @@ def oct_ps() -> Recipe:
     )
 
 
-def hippocampus_quick() -> Recipe:
-    """ProX's 3-D U-Net, 8 to 64 channels, on the MSD hippocampus volumes by progressive expansion, for a processor.
-
-    Paper: ProX (ICIP 2022), ProX-MR, on a sound network. Command: `onceforall train hippocampus-quick --data
-    Task04_Hippocampus --out runs/hippocampus`.
-    """
-    return Recipe(
-        "hippocampus-quick",
-        NetworkOptions(
-            "prox_unet3d",
-            width_mult=0.5,
-            widths=(0.5, 1.0),
-            kernel_sizes=(3, 5),
-            expand_ratios=None,
-            depths=(1, 2),
-            resolutions=((40, 56, 40), (48, 64, 48)),
-            poolings=3,
-        ),
-        DataOptions(kind="volumes", validation_fraction=0.1, test_fraction=0.2),
-        task=TaskOptions(distance="mse"),
-        schedule={"name": "progressive_expansion", "total_epochs": 40, "learning_rate": 2e-3, "batch_size": 2},
-        phases={"all": {"optimizer": "adamw", "weight_decay": 1e-4, "decay": "cosine", "validate_every": 5}},
-        run=RunOptions(calibration_images=24),
-    )
-
-
 def tiny_imagenet_eps() -> Recipe:
     """OFAv2's best network, early exits and dense skips, on Tiny ImageNet by extended progressive shrinking.
 
@@ -263,7 +238,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "oct-prox-mr": oct_prox_mr,
     "oct-prox-ir": oct_prox_ir,
     "oct-ps": oct_ps,
-    "hippocampus-quick": hippocampus_quick,
+    **VOLUME_RECIPES,
     "tiny-imagenet-eps": tiny_imagenet_eps,
     "imagenet-ps": imagenet_ps,
 }

@@ -37,12 +37,16 @@ class NetworkOptions:
 @final
 @dataclass(frozen=True)
 class VolumeFields:
-    """What only volumes have; see `load_volumes` for each field."""
+    """What only volumes have; see `load_volumes` for each field.
+
+    `box` is its `max_resolution`; by default the largest of the network's resolutions.
+    """
 
     scheme: str = "classes"
     mode: str = "whole"
     fit: str = "pad"
     spacing: tuple[float, float, float] | None = None
+    box: tuple[int, int, int] | None = None
     clip: tuple[float, float] = (0.5, 99.5)
     foreground_crop: bool = False
     subjects: int | None = None

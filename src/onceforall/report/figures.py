@@ -6,12 +6,17 @@ from typing import Any
 
 from onceforall.evaluation.pareto import pareto_front
 from onceforall.evaluation.results import format_count
-from onceforall.report.wording import SHARES, escaped, show_architecture, show_number, words
+from onceforall.report.wording import SHARES, escaped, sentence, show_architecture, show_number, words
 from onceforall.training.ledger import PARTS
 
 BLUE, RED, GREY = "#0072B2", "#D55E00", "#8A8A8A"  # Okabe and Ito's palette, as in the other pictures
 PART_COLOURS = dict(zip(PARTS, (BLUE, "#56B4E9", "#009E73", "#E69F00", RED, "#CC79A7", GREY), strict=True))
+LOSSES = ("log_loss",)  # of the metrics, those that fall
 COUNTED_CLASSES = 12  # up to so many, a confusion matrix shows its counts
+
+
+Span = tuple[int, int, bool]
+"""Of a phase the step before its first, its last step, and whether it was rolled back."""
 
 
 def _figure(data: Sequence[Mapping[str, Any]], caption: str, height: int = 340, **layout: Any) -> dict[str, Any]:
@@ -47,9 +52,14 @@ def _validation_curves(lines: Sequence[Mapping[str, Any]], metric: str) -> list[
 
 
 def _curve_figure(
-    curves: Sequence[Mapping[str, Any]], name: str, starts: Mapping[str, int], share: bool = False
+    curves: Sequence[Mapping[str, Any]],
+    name: str,
+    spans: Mapping[str, Span],
+    *,
+    rising: bool = False,
+    percent: bool = False,
 ) -> dict[str, Any]:
-    """Curves over steps, with a dotted line and its name where a phase begins."""
+    """Curves over steps, with a dotted line and its name where a phase begins, and a band over one rolled back."""
     place = {
         "yref": "paper",
         "xanchor": "left",
@@ -57,27 +67,33 @@ def _curve_figure(
         "textangle": -90,
         "font": {"size": 10, "color": GREY},
     }
-    top = not share  # names stand where the curves are not: a loss falls, a share rises
-    place |= {"y": 1 if top else 0, "yanchor": "top" if top else "bottom"}
-    marks = [{"x": step, "text": escaped(phase, 24), **place} for phase, step in starts.items()]
+    place |= {"y": 0, "yanchor": "bottom"} if rising else {"y": 1, "yanchor": "top"}  # where the curves are not
+    marks = [
+        {"x": start, "text": escaped(phase, 24) + (" (rolled back)" if rolled_back else ""), **place}
+        for phase, (start, _, rolled_back) in spans.items()
+    ]
     line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": {"color": GREY, "width": 1, "dash": "dot"}}
-    shapes = [{"x0": step, "x1": step, **line} for step in starts.values() if step]
+    shapes = [{"x0": start, "x1": start, **line} for start, _, _ in spans.values() if start]
+    band = {"type": "rect", "yref": "paper", "y0": 0, "y1": 1, "layer": "below", "line": {"width": 0}}
+    band |= {"fillcolor": RED, "opacity": 0.12}
+    shapes += [{"x0": start, "x1": end, **band} for start, end, rolled_back in spans.values() if rolled_back]
     axes = {
         "xaxis": {"title": {"text": "step"}, "rangemode": "tozero"},
-        "yaxis": {"tickformat": ".1~%" if share else ""},
+        "yaxis": {"tickformat": ".1~%" if percent else ""},
     }
-    return _figure(curves, name.capitalize(), shapes=shapes, annotations=marks, **axes)
+    return _figure(curves, sentence(name), shapes=shapes, annotations=marks, **axes)
 
 
-def loss_figure(lines: Sequence[Mapping[str, Any]], starts: Mapping[str, int]) -> dict[str, Any]:
-    """Training loss of each epoch. `lines`: of metrics.jsonl; `starts`: phase -> step before its first."""
+def loss_figure(lines: Sequence[Mapping[str, Any]], spans: Mapping[str, Span]) -> dict[str, Any]:
+    """Training loss of each epoch. `lines`: of metrics.jsonl."""
     steps, losses = [line["step"] for line in lines], [line["train_loss"] for line in lines]
-    return _curve_figure([_curve("training", steps, losses, GREY)], "training loss", starts)
+    return _curve_figure([_curve("training", steps, losses, GREY)], "training loss", spans)
 
 
-def validation_figure(lines: Sequence[Mapping[str, Any]], metric: str, starts: Mapping[str, int]) -> dict[str, Any]:
+def validation_figure(lines: Sequence[Mapping[str, Any]], metric: str, spans: Mapping[str, Span]) -> dict[str, Any]:
     """A metric of the validated sub-networks. `lines`: those of metrics.jsonl that hold a validation."""
-    return _curve_figure(_validation_curves(lines, metric), f"validation {words(metric)}", starts, metric in SHARES)
+    curves, rising = _validation_curves(lines, metric), metric not in LOSSES
+    return _curve_figure(curves, f"validation {words(metric)}", spans, rising=rising, percent=metric in SHARES)
 
 
 def front_figure(rows: Sequence[Mapping[str, Any]], cost: str, metric: str, higher_is_better: bool) -> dict[str, Any]:

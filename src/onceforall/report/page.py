@@ -5,10 +5,12 @@ files and recipes are other people's text: jinja2 escapes them here, `wording.es
 no script run but the page's own two.
 """
 
+import base64
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
+from pathlib import Path
 from typing import Any, final
 
 from onceforall.errors import UserError
@@ -30,13 +32,18 @@ class Table:
 @final
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; what it lacks is not shown. A figure holds plotly's data and layout, and a caption."""
+    """A part of the page; what it lacks is not shown.
+
+    A figure holds plotly's data and layout, and a caption; a picture is a caption and the path of a PNG, which the page
+    takes in.
+    """
 
     title: str
     text: str = ""
     notices: list[str] = field(default_factory=list)
     facts: list[tuple[str, str]] = field(default_factory=list)
     figures: list[dict[str, Any]] = field(default_factory=list)
+    pictures: list[tuple[str, Path]] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
 
 
@@ -52,6 +59,7 @@ def render_page(title: str, status: str, tiles: Sequence[tuple[str, str, str]], 
     except ImportError as error:
         raise UserError(f"a report needs {error.name}: pip install 'onceforall[report]'.") from error
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["embedded"] = _embedded
     return environment.from_string(_part("page.html.jinja")).render(
         title=title,
         status=status,
@@ -63,6 +71,11 @@ def render_page(title: str, status: str, tiles: Sequence[tuple[str, str, str]], 
         plotly=Markup(get_plotlyjs()),
         nonce=secrets.token_urlsafe(16),
     )
+
+
+def _embedded(picture: Path) -> str:
+    """The address that holds the whole of a PNG."""
+    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
 
 
 def _part(name: str) -> str:

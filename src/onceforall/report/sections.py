@@ -6,11 +6,20 @@ from typing import Any
 
 from onceforall.errors import UserError
 from onceforall.evaluation.results import format_count
-from onceforall.report.figures import confusion_figure, cost_figure, front_figure, loss_figure, validation_figure
+from onceforall.report.figures import (
+    Span,
+    confusion_figure,
+    cost_figure,
+    front_figure,
+    loss_figure,
+    validation_figure,
+)
 from onceforall.report.page import Section, Table
 from onceforall.report.predictions import prediction_table
 from onceforall.report.wording import (
     MISSING,
+    inputs_of,
+    sentence,
     show,
     show_amount,
     show_architecture,
@@ -25,7 +34,8 @@ from onceforall.report.wording import (
 from onceforall.search_space import SearchSpace
 from onceforall.training.ledger import PARTS
 
-UNLISTED = ("architecture", "accuracy_low", "accuracy_high", "on_front", "activations", "calibration_images", "digest")
+UNLISTED = ("architecture", "on_front", "activations", "calibration_images", "digest")
+INTERVALS = {"accuracy": "Wilson's at 95 %, for independent images"}  # of other metrics: Student's t over the inputs
 FACTORS = ("resolutions", "kernel_sizes", "depths", "expand_ratios", "widths", "heights", "paths")
 TEACHERS = {
     "none": "none",
@@ -44,16 +54,17 @@ def about_section(run: Mapping[str, Any]) -> Section:
         ("Network", f"{network['class']} ({show_items(network['options'])})"),
         ("Search space", f"{show_size(space.size())} different sub-networks; {_elastic(space, space.resolutions)}"),
         ("Data", f"{data['name']}: {len(data['classes'])} classes, {data['channels']} channel(s)"),
-        ("Images", ", ".join(f"{count} {split}" for split, count in counts.items())),
+        (sentence(inputs_of(run)), ", ".join(f"{count} {split}" for split, count in counts.items())),
     ]
     if "groups" in data:
         facts.append(("Groups", ", ".join(f"{count} {split}" for split, count in data["groups"].items())))
     facts += [(words(name), show_items(data[name])) for name in ("preparation", "augmentation") if name in data]
     facts.append(("Options", show_items(options)))
-    per_class = data.get("counts_per_class", {})
+    counted = {"counts_per_class": "Images", "voxels_per_class": "Voxels"}
+    found, per_class = next(((what, data[key]) for key, what in counted.items() if key in data), ("", {}))
     rows = [[name, *((per_class[split].get(name, 0),) * 2 for split in per_class)] for name in data["classes"]]
     tables = (
-        [Table(["class", *per_class], rows, "Images of each class", sortable=True, folded=True)] if per_class else []
+        [Table(["class", *per_class], rows, f"{found} of each class", sortable=True, folded=True)] if per_class else []
     )
     recipe = [[name, show(value)] for name, value in _flat(run["settings"]).items()]
     tables += [Table(["key", "value"], recipe, "The whole recipe", folded=True)] if recipe else []
@@ -92,23 +103,26 @@ def _elastic(space: SearchSpace, resolutions: Sequence[Any], factors: Sequence[s
     return "; ".join(open_ones) or "nothing"
 
 
-def curves_section(lines: Sequence[Mapping[str, Any]]) -> Section:
+def curves_section(lines: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> Section:
     """Losses and validations of metrics.jsonl over steps."""
     if not lines:
         return Section("Curves", notices=["No epoch is done yet."])
-    starts: dict[str, int] = {}  # phase -> step before its first
+    kept = {phase["name"] for phase in run["phases"]}
+    spans: dict[str, Span] = {}
     for before, line in zip([{"step": 0}, *lines], lines, strict=False):
-        starts.setdefault(line["phase"], before["step"])
-    figures = [loss_figure(lines, starts)]
+        start = spans[line["phase"]][0] if line["phase"] in spans else before["step"]
+        spans[line["phase"]] = (start, line["step"], line["phase"] not in kept)
+    figures = [loss_figure(lines, spans)]
     validated = [line for line in lines if line.get("validation")]
     names = list(next(iter(validated[0]["validation"].values()))) if validated else []
     figures += [
-        validation_figure(validated, name, starts) for name in dict.fromkeys([*names[:1], "log_loss"]) if name in names
+        validation_figure(validated, name, spans) for name in dict.fromkeys([*names[:1], "log_loss"]) if name in names
     ]
+    rolled_back = " Shaded: it did not pay and was rolled back." if any(back for *_, back in spans.values()) else ""
     text = (
         "Validated are the smallest and the largest sub-network of each phase and a few others, random or extreme, "
-        "always the same, each with its batch normalisation re-estimated on training images. With a teacher, the "
-        "training loss includes the distance to it. Dotted lines: a phase begins."
+        f"always the same, each with its batch normalisation re-estimated on training {inputs_of(run)}. With a "
+        f"teacher, the training loss includes the distance to it. Dotted lines: a phase begins.{rolled_back}"
     )
     return Section("Curves", text, [] if validated else ["No validation was done yet."], figures=figures)
 
@@ -117,7 +131,9 @@ def results_section(contents: Mapping[str, Any]) -> Section:
     """A split's results: the table, quality against each cost, and details of the largest network."""
     rows, metric = contents["rows"], contents["metric"]
     first = ["name", metric, "macs", "params", "latency_ms"]
-    present = dict.fromkeys(name for row in rows for name in row if name not in UNLISTED)
+    present = dict.fromkeys(
+        name for row in rows for name in row if name not in UNLISTED and not name.endswith(("_low", "_high"))
+    )
     columns = [name for name in first if name in present] + [name for name in present if name not in first]
     head = [*map(words, columns), "front", "architecture"]
     cells = [
@@ -144,10 +160,12 @@ def results_section(contents: Mapping[str, Any]) -> Section:
     for name in sorted(details, key=lambda name: name != "largest")[:1]:
         figures.append(confusion_figure(name, details[name]["confusion_matrix"], contents["classes"]))
         tables.append(_class_table(name, details[name]["per_class"]))
+    inputs = contents.get("inputs", "images")
+    interval = INTERVALS.get(metric, f"Student's t over the {inputs} at 95 %")
     text = (
-        f"{len(rows)} sub-networks on {contents['images']} images of the {contents['split']} split. Intervals of "
-        "accuracy are Wilson's at 95 %, for independent images. On the front are those that no other one beats in "
-        f"{words(metric)} at the same or lower multiply-adds."
+        f"{len(rows)} sub-networks on {contents['images']} {inputs} of the {contents['split']} split. Intervals of "
+        f"{words(metric)} are {interval}. On the front are those that no other one beats in {words(metric)} at the "
+        "same or lower multiply-adds."
     )
     return Section(f"Results: {contents['split']}", text, facts=facts, figures=figures, tables=tables)
 
@@ -160,7 +178,8 @@ def _result_cell(row: Mapping[str, Any], name: str) -> Any:
         return (MISSING, "")
     if name in ("params", "macs", "weight_bytes"):
         return (format_count(value), value)
-    interval = f" ({show_range(name, row['accuracy_low'], row['accuracy_high'])})" if name == "accuracy" else ""
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    interval = "" if low is None or high is None else f" ({show_range(name, low, high)})"
     return (f"{show_number(name, value)}{interval}", value)
 
 
@@ -176,7 +195,17 @@ def costs_section(ledger: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -
     """Time, work and memory of each phase that is done."""
     if not ledger:
         return Section("What it cost", notices=["No phase is done yet."])
-    head = ["phase", "time", *PARTS, "steps", "images", "multiply-adds", "peak memory", "kept for backward", "energy"]
+    head = [
+        "phase",
+        "time",
+        *PARTS,
+        "steps",
+        inputs_of(run),
+        "multiply-adds",
+        "peak memory",
+        "kept for backward",
+        "energy",
+    ]
     rows = []
     for entry in ledger:
         seconds = [entry["seconds"].get(part, 0.0) for part in PARTS]
@@ -191,7 +220,8 @@ def costs_section(ledger: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -
         rows.append(
             [entry["phase"], *((show_duration(value), value) for value in (sum(seconds), *seconds)), *counts, *amounts]
         )
-    open_phases = len(run["phases"]) - len(ledger)
+    done = {entry["phase"] for entry in ledger}
+    open_phases = sum(phase["name"] not in done for phase in run["phases"])
     notices = [f"{open_phases} of {len(run['phases'])} phases are not done."] if open_phases > 0 else []
     text = (
         "Seconds of waiting, whatever for; multiply-adds of student and teacher, forward and backward. Memory is the "

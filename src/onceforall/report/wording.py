@@ -21,8 +21,8 @@ def escaped(text: str, longest: int = 60) -> str:
 def words(name: str) -> str:
     """A name of the files as one says it.
 
-    >>> words("macs"), words("batch_size")
-    ('multiply-adds', 'batch size')
+    >>> words("macs"), words("batch_size"), words("dice_Anterior")
+    ('multiply-adds', 'batch size', 'Dice Anterior')
     """
     known = {
         "macs": "multiply-adds",
@@ -34,8 +34,25 @@ def words(name: str) -> str:
         "os": "operating system",
         "gpus": "accelerators",
         "memory_bytes": "memory",
+        "soft_dice": "soft Dice",
     }
+    if name.startswith("dice"):
+        return name.replace("dice", "Dice", 1).replace("_", " ", 1)  # an output keeps its name
     return known.get(name, name.replace("_", " "))
+
+
+def sentence(text: str) -> str:
+    """`text` with a capital first letter and the others as they are.
+
+    >>> sentence("validation Dice")
+    'Validation Dice'
+    """
+    return text[:1].upper() + text[1:]
+
+
+def inputs_of(run: Mapping[str, Any]) -> str:
+    """What the run was trained on, by run.json: "images" or "volumes"."""
+    return "volumes" if "voxels_per_class" in run["data"] else "images"
 
 
 def show_number(name: str, value: Any) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 from onceforall.errors import UserError
 from onceforall.evaluation.results import RESULTS, format_count, read_results
 from onceforall.files import write_text
+from onceforall.report.cases import cases_section
+from onceforall.report.growing import growing_section
 from onceforall.report.page import Section, render_page
 from onceforall.report.sections import (
     about_section,
@@ -35,8 +37,14 @@ def write_report(run_dir: str | Path) -> Path:
     run, lines, ledger = _read(folder / SETTINGS), read_lines(folder / METRICS), _read(folder / "ledger.json") or []
     results = [read_results(folder, split) for split in SPLITS if (folder / RESULTS / f"{split}.json").is_file()]
     missing = Section("Results", notices=["Nothing was evaluated yet: that is what onceforall evaluate does."])
-    sections = [about_section(run), schedule_section(run), curves_section(lines)]
-    sections += map(results_section, results) if results else [missing]
+    sections = [about_section(run), schedule_section(run), curves_section(lines, run)]
+    if run.get("verdicts"):
+        sections.append(growing_section(run, _metric(results, lines)))
+    for contents in results:
+        sections.append(results_section(contents))
+        if contents.get("cases"):  # results of an older version have none
+            sections.append(cases_section(contents, folder))
+    sections += [] if results else [missing]
     sections += [costs_section(ledger, run), machine_section(run)]
     page = render_page(_title(run), _status(run, lines), _tiles(results, ledger), sections)
     write_text(folder / REPORT, page)
@@ -56,16 +64,24 @@ def _title(run: Mapping[str, Any]) -> str:
     return f"{recipe.get('name') or run['network']['class']} on {run['data']['name']}"
 
 
+def _metric(results: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]]) -> str:
+    """The metric by which networks are chosen: the first of a validation."""
+    validated = [kind for line in lines for kind in line.get("validation", {}).values()]
+    return results[0]["metric"] if results else next(iter(validated[0])) if validated else "metric"
+
+
 def _status(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
-    phases = run["phases"]
+    phases, names = run["phases"], [phase["name"] for phase in run["phases"]]
     if not lines:
         return f"Unfinished: no epoch of {len(phases)} phases is done."
-    index, epoch = lines[-1]["index"], lines[-1]["epoch"]
+    rolled_back = len({line["phase"] for line in lines} - set(names))
+    kept = [line for line in lines if line["phase"] in names]
+    epoch, index = kept[-1]["epoch"], names.index(kept[-1]["phase"])
     epochs = phases[index]["epochs"] + phases[index]["warmup_epochs"]
     if index == len(phases) - 1 and epoch >= epochs:
-        return f"Finished: {len(phases)} phases, {len(lines)} epochs, {lines[-1]['step']} steps."
-    name = phases[index]["name"]
-    return f"Unfinished: epoch {epoch} of {epochs} in phase {index + 1} of {len(phases)} ({name}) is done."
+        more = f" and {rolled_back} rolled back" if rolled_back else ""
+        return f"Finished: {len(phases)} phases{more}, {len(lines)} epochs, {lines[-1]['step']} steps."
+    return f"Unfinished: epoch {epoch} of {epochs} in phase {index + 1} of {len(phases)} ({names[index]}) is done."
 
 
 def _tiles(results: Sequence[Mapping[str, Any]], ledger: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:

@@ -35,6 +35,8 @@ class Claim(Generic[Number]):
         more_than: by how much at least; below zero where `first` is claimed to be not much worse.
         note: what a reader has to know.
         at_most: see above.
+        in_points: whether differences are shown in percentage points, as of accuracies; of Dice they are shown as they
+            are.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Claim(Generic[Number]):
     more_than: float = 0.0
     note: str = ""
     at_most: float | None = None
+    in_points: bool = True
 
 
 @final

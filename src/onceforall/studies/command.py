@@ -135,6 +135,7 @@ def prox(
     Example:
       onceforall study prox --scale tiny --workers 2
       onceforall study prox --scale small --data images=photos --methods ps,prox-mr,prox-ir --seeds 0,1
+      onceforall study prox --scale small --data hippocampus=Task04_Hippocampus --methods ps,prox-mr,prox-ir
       onceforall study prox --scale paper --data oct=OCT2017 --dry-run
     """
     from onceforall.studies import prox as paper
@@ -190,19 +191,16 @@ def _data_sets(scale: str, places: Mapping[str, str], any_place: bool) -> list[s
     from onceforall.studies.prox import DATA_SETS
 
     known = [name for name, data_set in DATA_SETS.items() if scale in data_set.recipes]
-    if scale == "tiny":
-        if places:
-            raise UserError(
-                "the scale tiny trains on the built-in digits; leave --data out, or choose another --scale."
-            )
-        return known
+    if scale == "tiny" and not places:
+        return ["digits"]
     for name in places:
         if name not in known:
             click.echo(f"{name}: not run; there is no recipe for it at scale {scale}.")
     found = [name for name in known if name in places] or (known if any_place and not places else [])
     if not found:
-        examples = " or ".join(f"--data {name}=PATH" for name in known)
-        raise UserError(f"the scale {scale} has nothing to run: give {examples}.")
+        examples = " or ".join(f"--data {name}=PATH" for name in known if name != "digits")
+        instead = "leave --data out for the built-in digits, or " if scale == "tiny" else ""
+        raise UserError(f"the scale {scale} has nothing to run: {instead}give {examples}.")
     return found
 
 
@@ -254,11 +252,12 @@ def _interruptible() -> Iterator[None]:
 
 
 def _tell_claims(judgements: "Sequence[Judgement]") -> None:
-    """A line for each claim that could be judged: the verdict, and ours in points or as a ratio."""
+    """A line for each claim that could be judged: the verdict, and ours in points, of Dice or as a ratio."""
+    from onceforall.studies.tables import shown_as
+
     for found in judgements:
         if found.ours is not None:
-            ours = f"{100 * found.ours:+7.2f}" if found.claim.at_most is None else f"{found.ours:7.3f}"
-            click.echo(f"{found.verdict:9}  {ours}  {found.claim.text}")
+            click.echo(f"{found.verdict:9}  {shown_as(found.claim)(found.ours, ''):>7}  {found.claim.text}")
 
 
 def _tell_failures(failures: Sequence[str]) -> None:

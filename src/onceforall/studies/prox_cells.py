@@ -1,14 +1,15 @@
 """Runs of the ProX study: a data set, a method and a seed; their recipes and the jobs that train and measure them."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from onceforall.errors import UserError
 from onceforall.studies.cells import planned_supernet
-from onceforall.studies.prox import BASELINE, DATA_SETS, FAMILIES, METHODS, SINGLES
+from onceforall.studies.prox import BASELINE, DATA_SETS, FAMILIES, METHODS, SINGLES, scale_of
 from onceforall.studies.study import Job, Piece, Scale
 
 if TYPE_CHECKING:
@@ -66,24 +67,34 @@ def prox_recipe(cell: ProxCell, scale: Scale, overrides: Sequence[str], places: 
             raise UserError(f"--set {text!r}: the study sets {', '.join(OWN_KEYS)}; choose runs by its options.")
     family = FAMILIES[DATA_SETS[cell.data].recipes[scale.name]]
     name, *changes = family[BASELINE if cell.run in SINGLES else cell.run]
-    changes = [*changes, *scale.overrides, *overrides, f"run.seed={cell.seed}"]
+    changes = [*changes, *scale_of(cell.data, scale).overrides, *overrides, f"run.seed={cell.seed}"]
     recipe = make_recipe(name, changes, places.get(cell.data))
     return recipe if cell.run not in SINGLES else change_recipe(recipe, _one_choice(recipe, SINGLES[cell.run]))
 
 
 def _one_choice(recipe: "Recipe", which: str) -> list[str]:
-    """Changes that leave the smallest, middle or largest choice of each factor, and images stored as without them."""
+    """Changes that leave the smallest, middle or largest choice of each factor, and data stored as without them."""
     from onceforall.data.assembly import DataOptions
+    from onceforall.recipes.building import stored_box
 
     network, out = recipe.network, []
-    for factor in ("depths", "expand_ratios", "kernel_sizes", "resolutions"):
-        choices = sorted(getattr(network, factor))
+    for factor in ("depths", "widths", "expand_ratios", "kernel_sizes", "resolutions"):
+        choices = sorted(getattr(network, factor) or (), key=_size)
         place = {"smallest": 0, "middle": (len(choices) - 1) // 2, "largest": -1}[which]
-        out.append(f"network.{factor}=[{choices[place]}]")
+        if choices:
+            one = choices[place]
+            out.append(f"network.{factor}=[{list(one) if isinstance(one, tuple) else one}]")
+    if recipe.data.kind == "volumes":
+        return [*out, f"data.volumes.box={list(stored_box(recipe))}"]
     stored = DataOptions(max(network.resolutions), recipe.data.image_size, fit=recipe.data.fit)
     if recipe.data.crop_ratio is not None:
         stored = replace(stored, crop_ratio=recipe.data.crop_ratio)
     return [*out, f"data.image_size={stored.store_size}"]
+
+
+def _size(choice: Any) -> float:
+    """Of a choice: itself, or of a resolution of one size for each axis the number of voxels."""
+    return math.prod(choice) if isinstance(choice, list | tuple) else choice
 
 
 def prox_job(cell: ProxCell, folder: Path, scale: Scale, *, overrides: Sequence[str], places: Mapping[str, str]) -> Job:
@@ -96,7 +107,7 @@ def prox_job(cell: ProxCell, folder: Path, scale: Scale, *, overrides: Sequence[
     phases = build_phases(recipe, supernet)
     work = sum(expected_work(supernet, phases, IMAGES))
     piece = Piece(phases[-1].name, work)
-    return Job(folder / cell.name, recipe.to_dict(), (piece,), drawn=scale.drawn, measures="drawn")
+    return Job(folder / cell.name, recipe.to_dict(), (piece,), drawn=scale_of(cell.data, scale).drawn, measures="drawn")
 
 
 def finished_cells(folder: Path) -> list[ProxCell]:

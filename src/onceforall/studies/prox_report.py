@@ -12,7 +12,7 @@ from onceforall.files import write_text
 from onceforall.report.page import Section, Table, render_page
 from onceforall.report.tables import csv_text, markdown_table
 from onceforall.studies.claims import Judgement, counts
-from onceforall.studies.prox import DATA_SETS
+from onceforall.studies.prox import DATA_SETS, scale_of
 from onceforall.studies.prox_cells import ProxCell
 from onceforall.studies.prox_claims import judge_prox, prox_claims
 from onceforall.studies.prox_results import ProxResults, comparison_folder, read_prox_results
@@ -24,7 +24,7 @@ __all__ = ["compare_cells", "write_prox"]
 
 READING = (
     "Scores are means over random sub-networks, the same for every run of a data set, each calibrated and measured on "
-    "test images. Intervals hold 95 %: of scores and their differences a bootstrap over test images, the same for "
+    "test images or volumes. Intervals hold 95 %: of scores and their differences a bootstrap over these, the same for "
     "both sides, and over seeds where there are several; of ratios over the seeds. With one seed a ratio is judged as "
     "it is, and nothing is said of another training. A claim about scores holds where the interval lies above what is "
     "claimed, fails where it lies below, and is undecided between; no correction is made for the number of claims. "
@@ -53,7 +53,7 @@ def compare_cells(
         contents = compare_runs(
             [folder / cell.name for cell in runs],
             out,
-            networks=scale.drawn or 60,
+            networks=scale_of(data, scale).drawn or 60,
             by=by,
             data=places.get(data),
             names=[cell.run for cell in runs],

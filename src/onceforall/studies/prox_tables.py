@@ -8,7 +8,7 @@ from onceforall.report.wording import MISSING, show_duration
 from onceforall.studies.prox import BASELINE, DATA_SETS, SINGLES
 from onceforall.studies.prox_claims import difference_to
 from onceforall.studies.prox_results import ProxNumber, ProxResults, Quantity
-from onceforall.studies.tables import NOT_RUN, percent, points, times
+from onceforall.studies.tables import NOT_RUN, percent, points, signed, times
 from onceforall.training.ledger import PARTS
 
 __all__ = ["score_rows", "score_table", "training_rows", "training_table"]
@@ -97,13 +97,22 @@ def score_table(results: ProxResults) -> Table:
     rows = []
     for row in score_rows(results):
         missing = NOT_RUN if row["score"] is None else MISSING
-        interval = MISSING if row["low"] is None else f"{percent(row['low'])} to {percent(row['high'])}"
+        images = DATA_SETS[row["data"]].task == "classification"
+        score, difference = (percent, points) if images else (_dice, signed)
+        interval = MISSING if row["low"] is None else f"{score(row['low'], '')} to {score(row['high'], '')}"
         apart = MISSING
         if row["difference_low"] is not None:
-            apart = f"{points(row['difference_low'])} to {points(row['difference_high'])}"
-        cells = [row["networks"] or MISSING, percent(row["score"], missing), interval]
-        cells += [points(row["difference"], MISSING), apart, percent(row["paper"], MISSING)]
+            apart = f"{difference(row['difference_low'], '')} to {difference(row['difference_high'], '')}"
+        cells = [row["networks"] or MISSING, score(row["score"], missing), interval]
+        cells += [difference(row["difference"], MISSING), apart, score(row["paper"], MISSING)]
         rows.append([row["data"], row["run"], *cells])
-    head = ["data", "run", "sub-networks", "mean score (%)", "95 % interval", f"above {BASELINE}, points"]
-    caption = "Mean score of the sub-networks on test (accuracy, of segmentation Dice); of single networks their own"
-    return Table([*head, "95 % interval", "paper (%)"], rows, caption)
+    head = ["data", "run", "sub-networks", "mean score", "95 % interval", f"above {BASELINE}"]
+    caption = (
+        "Mean score of the sub-networks on test: accuracy in percent with differences in points, of segmentation Dice "
+        "as it is; of single networks their own"
+    )
+    return Table([*head, "95 % interval", "paper"], rows, caption)
+
+
+def _dice(value: float | None, missing: str) -> str:
+    return missing if value is None else f"{value:.4f}"

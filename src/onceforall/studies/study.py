@@ -125,6 +125,8 @@ def check_study(folder: Path, study: str, scale: Scale, overrides: Sequence[str]
         raise UserError(f"{path} is damaged: {error}.") from error
     for key, value in _settings(study, scale, overrides).items():
         before = present.get(key)
+        if key == "scale" and isinstance(before, Mapping):
+            before = {name: each for name, each in before.items() if name != "differs"}
         if before != value:
             raise UserError(f"{folder} holds {_difference(key, before, value)}; choose another --out for this one.")
     return present.get("data")
@@ -138,7 +140,9 @@ def keep_study(
 
 
 def _settings(study: str, scale: Scale, overrides: Sequence[str]) -> dict[str, Any]:
-    return json.loads(json.dumps({"study": study, "scale": asdict(scale), "set": sorted(overrides)}))
+    """What has to stay; the words of a scale may change."""
+    known = {name: value for name, value in asdict(scale).items() if name != "differs"}
+    return json.loads(json.dumps({"study": study, "scale": known, "set": sorted(overrides)}))
 
 
 def _difference(key: str, before: Any, now: Any) -> str:

@@ -8,13 +8,14 @@ from onceforall.architecture import Architecture
 from onceforall.choices import listed
 from onceforall.data.dataset import DataSet
 from onceforall.errors import UserError
+from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.checkpoint import load_network
 from onceforall.training.growing import final_space
 from onceforall.training.options import RunOptions
 from onceforall.training.phases import Phase
 
-__all__ = ["check_run", "memory_guard", "not_finite"]
+__all__ = ["check_run", "least_part", "memory_guard", "not_finite"]
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 """Parts of the messages by which torch, its processor allocator and NVIDIA's libraries say it."""
@@ -31,7 +32,9 @@ def check_run(supernet: Supernet, phases: Sequence[Phase], data: DataSet, option
         raise UserError(f"the first phase, {names[0]!r}, has no phase before it to take a teacher from.")
     images = data.count("train")
     if not images or not data.count("validation"):
-        raise UserError("training needs images in the splits 'train' and 'validation'.")
+        raise UserError(
+            f"training needs {data.inputs} in the splits 'train' and 'validation'; add some, or change the split."
+        )
     if supernet.options["num_classes"] != data.num_classes:
         own = supernet.options["num_classes"]
         raise UserError(f"the supernet has {own} classes and the data {data.num_classes}; build it for the data.")
@@ -43,10 +46,11 @@ def check_run(supernet: Supernet, phases: Sequence[Phase], data: DataSet, option
         _check_exit_weights(phase)
         _check_saved_teacher(supernet, phase)
         batch = min(phase.batch_size, images)
-        if batch // parts < 2:
+        least = least_part(phase.space, data)
+        if batch // parts < least:
             raise UserError(
-                f"micro_batches {parts}: cuts the {batch} images of a step of phase {phase.name!r} into parts of fewer "
-                f"than 2, too few for batch normalisation."
+                f"micro_batches {parts}: cuts the {batch} {data.inputs} of a step of phase {phase.name!r} into parts "
+                f"of fewer than {least}, too few for batch normalisation."
             )
         before = phases[max(0, index - 1)]
         if phase.optimizer_state == "carry" and phase.optimizer != before.optimizer:
@@ -54,6 +58,13 @@ def check_run(supernet: Supernet, phases: Sequence[Phase], data: DataSet, option
                 f"optimizer_state 'carry' of phase {phase.name!r}: its optimizer {phase.optimizer!r} cannot go on "
                 f"with the state of {before.optimizer!r} in phase {before.name!r}."
             )
+
+
+def least_part(space: SearchSpace, data: DataSet) -> int:
+    """Inputs that batch normalisation needs: a volume has many positions of its own, unless the deepest map has one."""
+    stride = 2 ** (len(space.stages) // 2)  # of a U-Net
+    single = any(resolution in (stride, (stride,) * 3) for resolution in space.resolutions)
+    return 1 if data.inputs == "volumes" and not single else 2
 
 
 def _check_exit_weights(phase: Phase) -> None:

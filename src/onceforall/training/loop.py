@@ -335,6 +335,8 @@ class _Run:
 
     def _end(self, phase: Phase) -> None:
         self._save_weights(phase, "last", {"epoch": phase.total_epochs})
+        assert self.optimizer is not None
+        self.ledger.note(optimizer_bytes=self.optimizer.state_bytes())
         if phase.stop_rule is not None and self.index:
             self._judge(phase)
         self.ledger.end_phase()

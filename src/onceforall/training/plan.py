@@ -181,6 +181,7 @@ def phase_to_cost(values: Mapping[str, Any]) -> Phase:
 
 PROBE_MACS = 10**9  # of a step that measures the speed, unless two images need more
 PROBE_SECONDS = 0.5  # after so many there is no further step
+SLOW = 10  # so many times longer, and the first step has said enough
 MEMORY_SHARE = 0.4  # of the free memory, for what is kept for the backward pass
 
 
@@ -226,7 +227,9 @@ def _seconds_per_mac(supernet: Supernet, architecture: Architecture, device: tor
         return time.perf_counter() - start
 
     count = max(2, min(batch, PROBE_MACS // macs))
-    step(2)  # the first one takes longer
+    first = step(2)  # takes longer than the next ones
+    if first > SLOW * PROBE_SECONDS:
+        return first / (2 * macs)
     seconds = [step(count)]
     while len(seconds) < 3 and sum(seconds) < PROBE_SECONDS:
         seconds.append(step(count))

@@ -7,7 +7,17 @@ from typing import final
 from onceforall.errors import UserError, check_choice
 from onceforall.training.phases import Phase
 
-__all__ = ["EXTENDED_ROWS", "PAPER_ROWS", "ROWS", "SMALL_ROWS", "TABLE_III", "Row", "scale_epochs", "table_of"]
+__all__ = [
+    "EVEN_ROWS",
+    "EXTENDED_ROWS",
+    "PAPER_ROWS",
+    "ROWS",
+    "SMALL_ROWS",
+    "TABLE_III",
+    "Row",
+    "scale_epochs",
+    "table_of",
+]
 
 
 @final
@@ -50,6 +60,9 @@ SMALL_ROWS: Mapping[str, Row] = {
 }
 """For a few thousand images and batches of 64; one sub-network a step."""
 
+EVEN_ROWS: Mapping[str, Row] = dict.fromkeys(SMALL_ROWS, Row(10, 0, 1e-3, dropout=0.0))
+"""As many epochs for every phase: progressive shrinking as ProX's paper compares itself with it."""
+
 _OFAV2 = {
     "full": Row(180, 0, 1e-3, dropout=0.2),
     "kernel": Row(120, 5, 3e-2),
@@ -69,7 +82,7 @@ _OFAV2 = {
 TABLE_III: Mapping[str, Row] = {name: replace(row, batch_size=200) for name, row in _OFAV2.items()}
 """OFAv2 on Tiny ImageNet (Table III). Resolutions have no phases there; theirs are those of depth, one a step."""
 
-ROWS: Mapping[str, Mapping[str, Row]] = {"small": SMALL_ROWS, "paper": PAPER_ROWS}
+ROWS: Mapping[str, Mapping[str, Row]] = {"small": SMALL_ROWS, "paper": PAPER_ROWS, "even": EVEN_ROWS}
 """Tables of `progressive_shrinking` by the name that a recipe gives."""
 
 EXTENDED_ROWS: Mapping[str, Mapping[str, Row]] = {

@@ -244,7 +244,7 @@ def progressive_expansion(
     batch_size: int = 64,
     subnets_per_step: int = 1,
     newest_probability: float = 0.0,
-    freeze_earlier_blocks: Literal["never", "depth", "always"] = "depth",
+    freeze_earlier_blocks: Literal["never", "depth", "always"] = "never",
     freeze_stem: bool = False,
     freeze_inner_kernels: Literal["off", "on_sample", "hard"] = "off",
     teacher_input: Literal["student", "native"] | None = None,
@@ -268,8 +268,9 @@ def progressive_expansion(
         batch_size: images of a step.
         subnets_per_step: number of architectures of a step; their gradients are averaged.
         newest_probability: with which a step draws all its blocks with the newest choice.
-        freeze_earlier_blocks: in which phases the blocks of a stage before the last that runs learn nothing: "never",
-            in those of "depth", or "always" after the first phase.
+        freeze_earlier_blocks: in which phases the blocks of a stage before the last that runs learn nothing: "never";
+            in those of "depth", as the paper's text has it; or "always" after the first phase, as its code has it.
+            Frozen blocks make a step cheaper and the result worse; measured in docs/decisions/0010-freezing.md.
         freeze_stem: train the stem in the first phase only.
         freeze_inner_kernels: what of larger kernels learns once there are any; see `Freeze`. Other than "off" it needs
             a network with the kernel rule "rings".

@@ -133,9 +133,11 @@ def _gain_in_words(phase: Phase, found: Mapping[str, Any], metric: str, rule: St
     """What a phase gained, and what follows, for the person who waits."""
     opened = "; ".join(f"{factor} {listed(choices)}" for factor, choices in found["opened"].items())
     low, high = found["interval"]
+    interval = "" if low is None else f" [{low:+.4f}, {high:+.4f}]"  # one pair says nothing about its spread
+    pairs = "1 pair" if low is None else f"{len(found['pairs'])} pairs"
     what = (
-        f"{phase.name}: {opened} gained {found['gain']:+.4f} {metric} [{low:+.4f}, {high:+.4f}] over "
-        f"{len(found['pairs'])} pairs of networks, {rule.min_gain:g} asked"
+        f"{phase.name}: {opened} gained {found['gain']:+.4f} {metric}{interval} over {pairs} of networks, "
+        f"{rule.min_gain:g} asked"
     )
     if found["pays"]:
         return f"{what}: it pays."

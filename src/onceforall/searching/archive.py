@@ -1,0 +1,116 @@
+"""What a search leaves in the folder `search` of a run: the front as JSON, CSV, picture and page, and its networks.
+
+Each network is a file `networks/<digest>.json`, which `onceforall export RUN FILE` takes.
+"""
+
+import csv
+import io
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from onceforall.architecture import Architecture
+from onceforall.errors import UserError
+from onceforall.evaluation.pareto import plot_front
+from onceforall.evaluation.results import json_types
+from onceforall.files import write_json, write_text
+from onceforall.searching.front_page import front_page
+from onceforall.searching.rounds import Member, SearchResult
+
+__all__ = ["export_command", "member_row", "write_archive", "write_network"]
+
+FOLDER = "search"
+
+
+def write_archive(run: Path, result: SearchResult, facts: Mapping[str, Any]) -> Path:
+    """Write `front.json`, `front.csv`, `front.png`, `front.html` and the front's networks; returns their folder.
+
+    `facts` stand in the JSON beside the result. The pictures need the extra `report` and show the first objective
+    against the last. Raises `UserError` where there is no front.
+    """
+    if not result.front:
+        raise UserError("there is no front to write: no network keeps the constraints.")
+    folder = run / FOLDER
+    front = [member_row(result, member) for member in result.front]
+    archive = [member_row(result, member) for member in result.archive]
+    for member in result.front:
+        write_network(run, member.architecture)
+    contents = {
+        **facts,
+        "objectives": result.objectives,
+        "constraints": [asdict(constraint) for constraint in result.constraints],
+        "metric": result.metric,
+        "higher_is_better": result.higher_is_better,
+        "seconds": result.seconds,
+        "rounds": [asdict(each) for each in result.rounds],
+        "front": front,
+        "archive": archive,
+    }
+    write_json(folder / "front.json", json_types(contents))
+    write_text(folder / "front.csv", _table(front))
+    y, x = result.objectives[0], result.objectives[-1]
+    if y == result.metric:
+        plot_front(
+            archive or front, folder / "front.png", x, y, title="Networks found", higher_is_better=result.sign(y) < 0
+        )
+    shown = {row["digest"] for row in front}
+    points = [row | {"front": row["digest"] in shown, "export": _command(run, row)} for row in archive or front]
+    write_text(folder / "front.html", front_page(points, x, y, result.metric, _caption(result)))
+    return folder
+
+
+def member_row(result: SearchResult, member: Member) -> dict[str, Any]:
+    """A network as one row of a table."""
+    row: dict[str, Any] = dict(member.values)
+    if result.metric is not None:
+        row |= {f"{result.metric}_predicted": member.predicted, f"{result.metric}_deviation": member.deviation}
+        row |= {"measured": member.measured}
+    architecture = member.architecture
+    return row | {
+        "height": architecture.height,
+        "digest": architecture.digest(),
+        "architecture": architecture.to_dict(),
+        "text": str(architecture),
+    }
+
+
+def write_network(run: Path, architecture: Architecture) -> Path:
+    """Write an architecture as a file that `onceforall export` takes; returns its path."""
+    path = run / FOLDER / "networks" / f"{architecture.digest()}.json"
+    write_text(path, architecture.to_json() + "\n")
+    return path
+
+
+def export_command(run: Path, path: Path) -> str:
+    """The command that exports the network of a file."""
+    return shlex.join(["onceforall", "export", str(run), str(path)])
+
+
+def _command(run: Path, row: Mapping[str, Any]) -> str:
+    network = Architecture.from_dict(row["architecture"])
+    return export_command(run, write_network(run, network))
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """CSV without the nested architecture."""
+    out = io.StringIO()
+    names = [name for name in rows[0] if name != "architecture"]
+    writer = csv.DictWriter(out, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _caption(result: SearchResult) -> str:
+    judged = sum(each.candidates for each in result.rounds)
+    measured = sum(each.measured for each in result.rounds)
+    text = f"{judged} candidates judged by models in {len(result.rounds)} rounds, {measured} of them measured."
+    limits = ", ".join(str(constraint) for constraint in result.constraints)
+    text += f" Limits: {limits}." if limits else ""
+    errors = [each.error for each in result.rounds if not math.isnan(each.error)]
+    if errors:
+        text += f" Predictions of the last round were wrong by {errors[-1]:.3g} (root mean square)."
+    return text

@@ -1,0 +1,75 @@
+"""The command `onceforall predictor`. Nothing heavy is imported before it begins."""
+
+from pathlib import Path
+
+import click
+
+from onceforall.console import NetworkProgress, print_table
+
+__all__ = ["predictor"]
+
+
+@click.group()
+def predictor() -> None:
+    """Predict how good a sub-network is without measuring it."""
+
+
+@predictor.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("-n", "count", type=click.IntRange(2), default=500, show_default=True, help="Architectures to measure.")
+@click.option("--split", type=click.Choice(["validation", "test"]), default="validation", show_default=True)
+@click.option("--metric", help="A number of the run's task, as log_loss; the one that chooses networks by default.")
+@click.option("--data", type=click.Path(path_type=Path), help="Where the images are now.")
+@click.option("--phase", help="Weights after this phase; the newest by default.")
+@click.option("--calibration-images", type=click.IntRange(1), help="Those of the recipe by default.")
+@click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Parts of the cross-validation.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws architectures and parts.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes of one thread each.")
+def fit(
+    run_dir: Path,
+    count: int,
+    split: str,
+    metric: str | None,
+    data: Path | None,
+    phase: str | None,
+    calibration_images: int | None,
+    folds: int,
+    seed: int,
+    workers: int,
+) -> None:
+    """Measure random architectures of RUN and learn to predict the others; write RUN/search/predictor.json.
+
+    The architectures are spread over the multiply-adds that RUN offers. What was measured before is kept and counts,
+    also after an interruption: give the command again, or with a larger -n.
+
+    \b
+    Example:
+      onceforall predictor fit runs/photos -n 200
+      onceforall predictor fit runs/photos -n 500 --metric log_loss --workers 4
+    """
+    from onceforall.runs import open_run
+    from onceforall.searching.fitting import ceiling_text, fit_run, tables
+
+    run = open_run(run_dir, data, phase)
+    click.echo(f"{count} architectures after {run.phase!r} on {run.data.count(split)} {split} {run.data.inputs}")
+    try:
+        fitted = fit_run(
+            run,
+            count,
+            metric=metric,
+            split=split,
+            calibration_images=calibration_images,
+            folds=folds,
+            seed=seed,
+            workers=workers,
+            progress=NetworkProgress(run.phase),
+        )
+    except KeyboardInterrupt:
+        click.echo("interrupted; what was measured is kept, the same command goes on.", err=True)
+        raise SystemExit(130) from None
+    for header, rows in tables(fitted):
+        print_table(header, rows)
+        click.echo()
+    click.echo(ceiling_text(fitted))
+    for file in fitted.files:
+        click.echo(f"written: {file}")

@@ -1,0 +1,170 @@
+"""The command `onceforall search`. Nothing heavy is imported before it begins."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from onceforall.console import NetworkProgress, print_table
+from onceforall.errors import UserError, check_choice
+
+if TYPE_CHECKING:
+    from onceforall.evaluation.engines import EngineSettings
+    from onceforall.runs import Run
+    from onceforall.searching.latency_table import LatencyTable
+    from onceforall.searching.run_search import BudgetAnswer
+
+__all__ = ["search"]
+
+
+@click.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--max-macs", help="At most so many multiply-adds, such as 50M.")
+@click.option("--max-params", help="At most so many parameters, such as 2M.")
+@click.option("--max-weight-bytes", help="At most so many bytes of weights, such as 8M.")
+@click.option("--max-latency-ms", type=float, help="At most so long, as --latency-table predicts it.")
+@click.option("--min-accuracy", type=float, help="At least so much of the run's metric (accuracy, Dice), such as 0.9.")
+@click.option(
+    "--objectives", metavar="NAME,NAME", help="What to trade off; the metric and latency_ms or macs if left out."
+)
+@click.option("--predictor", "predictor_file", type=click.Path(path_type=Path), help="From `predictor fit`.")
+@click.option("--latency-table", "table_file", type=click.Path(path_type=Path), help="From `latency build`.")
+@click.option("--backend", help="The engine that the latency table must be of, such as onnxruntime.")
+@click.option(
+    "--samples", type=click.IntRange(10), default=100, show_default=True, help="To fit a predictor, if none is given."
+)
+@click.option("--rounds", type=click.IntRange(1), default=2, show_default=True, help="Of search, measurement and fit.")
+@click.option(
+    "--members", type=click.IntRange(2), default=20, show_default=True, help="Networks to measure in a round."
+)
+@click.option("--candidates", type=click.IntRange(100), default=10_000, show_default=True, help="To judge in a round.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that measure.")
+@click.option("--data", type=click.Path(path_type=Path), help="Where the images are now.")
+@click.option("--force", is_flag=True, help="Take a latency table of another machine or engine version too.")
+@click.option("--phase", help="Weights after this phase; the newest by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def search(
+    run_dir: Path,
+    max_macs: str | None,
+    max_params: str | None,
+    max_weight_bytes: str | None,
+    max_latency_ms: float | None,
+    min_accuracy: float | None,
+    objectives: str | None,
+    predictor_file: Path | None,
+    table_file: Path | None,
+    backend: str | None,
+    samples: int,
+    rounds: int,
+    members: int,
+    candidates: int,
+    seed: int,
+    workers: int,
+    data: Path | None,
+    force: bool,
+    phase: str | None,
+    as_json: bool,
+) -> None:
+    """Find the sub-network of RUN for a budget; write the front of all that are worth having into RUN/search.
+
+    Without --predictor some networks are measured first, on validation, and a predictor is fitted. The networks that
+    the search finds are measured too; the one that answers is chosen by that, and it alone is measured on test. What
+    was measured before is kept and counts.
+
+    \b
+    Example:
+      onceforall search runs/photos --max-macs 50M
+      onceforall search runs/photos --min-accuracy 0.9 --predictor runs/photos/search/predictor.json
+      onceforall search runs/photos --max-latency-ms 20 --latency-table cpu.json --backend onnxruntime
+    """
+    from onceforall.evaluation.engines import BACKENDS
+    from onceforall.evaluation.results import parse_budget
+    from onceforall.runs import open_run
+    from onceforall.searching.predictor import Predictor
+    from onceforall.searching.run_search import answer_row, search_run
+
+    if backend is not None:
+        check_choice("backend", backend, BACKENDS)
+    if max_latency_ms is not None and table_file is None:
+        raise UserError(
+            "--max-latency-ms needs --latency-table, which says how long networks take on the device. Make it with: "
+            f"onceforall latency build {run_dir} --backend {backend or 'onnxruntime'} --out latency.json"
+        )
+    if backend is not None and table_file is None:
+        raise UserError(f"--backend {backend} goes with --latency-table and --max-latency-ms.")
+    counts = {"max_macs": max_macs, "max_params": max_params, "max_weight_bytes": max_weight_bytes}
+    limits: dict[str, float] = {name: parse_budget(text) for name, text in counts.items() if text is not None}
+    limits |= {} if max_latency_ms is None else {"max_latency_ms": max_latency_ms}
+    run = open_run(run_dir, data, phase)
+    if min_accuracy is not None:
+        limits[f"{'min' if run.task.higher_is_better else 'max'}_{run.task.metric}"] = min_accuracy
+    table, engine = (None, None) if table_file is None else _table(run, table_file, backend, force)
+    answer = search_run(
+        run,
+        limits,
+        objectives=None if objectives is None else [name.strip() for name in objectives.split(",")],
+        predictor=None if predictor_file is None else Predictor.load(predictor_file),
+        latency_table=table,
+        engine=engine,
+        samples=samples,
+        rounds=rounds,
+        members=members,
+        candidates=candidates,
+        seed=seed,
+        workers=workers,
+        progress=None if as_json else NetworkProgress(run.phase),
+    )
+    if as_json:
+        click.echo(json.dumps(answer_row(answer)))
+    else:
+        _tell(answer)
+
+
+def _table(run: "Run", path: Path, backend: str | None, force: bool) -> "tuple[LatencyTable, EngineSettings | None]":
+    """The table, and the engine on which to time networks; none where the table is of another machine."""
+    from onceforall.searching.latency_measuring import identity_of
+    from onceforall.searching.latency_table import LatencyTable, differences
+
+    table = LatencyTable.load(path)
+    if backend not in (None, table.settings.backend):
+        raise UserError(f"{path} is of the backend {table.settings.backend!r}, not {backend!r}.")
+    here = identity_of(run.supernet, table.settings)
+    elsewhere = differences(table.identity, here)
+    if elsewhere and not force:
+        raise UserError(f"{path} belongs elsewhere: {'; '.join(elsewhere)}. Build one here, or use --force.")
+    if elsewhere:
+        click.echo(f"note: {path} belongs elsewhere, latencies are predictions only: {'; '.join(elsewhere)}", err=True)
+    return table, None if elsewhere else table.settings
+
+
+def _tell(answer: "BudgetAnswer") -> None:
+    """The network, its measures beside what was predicted and asked, and what to do next."""
+    from onceforall.searching.budget import amount
+    from onceforall.searching.latency_measuring import best_estimate_ms
+
+    result, chosen = answer.result, answer.chosen
+    asked = {limit.measure: f"{limit.sense} {amount(limit.measure, limit.limit)}" for limit in result.constraints}
+    rows = []
+    for name, value in chosen.values.items():
+        predicted, measured = "", amount(name, value)
+        if name == result.metric:
+            predicted = "" if chosen.predicted is None else f"{chosen.predicted:.4f} +- {chosen.deviation:.4f}"
+        elif name == "latency_ms":
+            predicted, measured = (
+                measured,
+                "" if answer.latency is None else amount(name, best_estimate_ms(answer.latency)),
+            )
+        gap = answer.distances[name]
+        rows.append([name, asked.get(name, ""), predicted, measured, amount(name, gap) if gap else "on it"])
+    click.echo(f"{chosen.architecture}\n")
+    print_table(["measure", "asked", "predicted", "measured", "from the front"], rows)
+    click.echo(f"\n{result.metric} on test: {answer.test:.4f}")
+    if answer.latency is not None and answer.latency.noisy:
+        click.echo("the machine was busy while latency was measured: take it again when nothing else runs.")
+    judged, measured = (sum(getattr(each, what) for each in result.rounds) for what in ("candidates", "measured"))
+    click.echo(
+        f"{judged} candidates judged, {measured} measured, {len(result.front)} on the front; {result.seconds:.0f} s"
+    )
+    click.echo(f"front: {answer.folder / 'front.html'}\nexport it: {answer.command}")

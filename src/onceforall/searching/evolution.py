@@ -1,0 +1,146 @@
+"""Many candidates judged by models, and what nothing among them dominates: NSGA-II, from three objectives NSGA-III."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from onceforall.architecture import Architecture
+from onceforall.errors import UserError
+from onceforall.search_space import SearchSpace
+from onceforall.searching.problem import Constraint, Measures
+
+__all__ = ["Candidates", "evolve", "non_dominated"]
+
+HOPELESS = 0.2  # of the candidates; if none of so many keeps the constraints, the search ends
+PARTITIONS = {
+    3: 12,
+    4: 7,
+    5: 5,
+    6: 4,
+}  # of each axis of NSGA-III's reference directions, by objectives: 91 to 126 of them
+
+
+@final
+@dataclass(frozen=True)
+class Candidates:
+    """What a search judged.
+
+    Args:
+        front: architectures that keep the constraints and that none of these dominates, by the last objective; empty
+            where none keeps the constraints.
+        nearest: the one that breaks the constraints least, among these the best in the first objective; one of `front`
+            where there is a front.
+        count: how many different architectures were judged.
+    """
+
+    front: tuple[Architecture, ...]
+    nearest: Architecture
+    count: int
+
+
+def evolve(
+    space: SearchSpace,
+    measures: Measures,
+    objectives: Sequence[str],
+    constraints: Sequence[Constraint] = (),
+    *,
+    candidates: int = 10_000,
+    population: int = 100,
+    start: Sequence[Architecture] = (),
+    seed: int = 0,
+) -> Candidates:
+    """Search for the front of `objectives` under `constraints`.
+
+    Equal seeds give equal answers. It ends with the generation that reaches `candidates` different architectures,
+    sooner where the space is used up, and after a fifth of them where none of these keeps the constraints.
+
+    Args:
+        space: where to search; heights, paths and widths are searched as it offers them, with one exit each.
+        measures: numbers of architectures.
+        objectives: names of measures, from `read_objectives`.
+        constraints: from `read_constraints`.
+        candidates: how many to judge; at least `population`.
+        population: how many live at a time.
+        start: architectures to begin with, beside the smallest and the largest.
+        seed: of everything that is drawn.
+
+    Raises `UserError` without pymoo (extra `search`) and for impossible numbers.
+    """
+    if not 4 <= population <= candidates:
+        raise UserError(f"population {population} of {candidates} candidates: give 4 <= population <= candidates.")
+    signs = np.array([-1.0 if measures.higher_is_better(name) else 1.0 for name in objectives])
+    judged: dict[Architecture, tuple[np.ndarray, np.ndarray]] = {}
+
+    def judge(architectures: list[Architecture]) -> tuple[np.ndarray, np.ndarray]:
+        goals = np.stack([measures.values(name, architectures) for name in objectives], 1) * signs
+        limits = [each.excess(measures.values(each.measure, architectures)) for each in constraints]
+        broken = np.stack(limits, 1) if limits else np.zeros((len(architectures), 0))
+        judged.update(zip(architectures, zip(goals, broken, strict=True), strict=True))
+        return goals, broken
+
+    operators = _operators()
+    algorithm = _algorithm(operators, space, len(objectives), population, start, judged)
+    problem = operators.ArchitectureProblem(judge, len(objectives), len(constraints))
+    algorithm.setup(problem, termination=("n_gen", 10 * candidates), seed=seed)
+    while algorithm.has_next() and len(judged) < candidates:
+        algorithm.next()
+        if len(judged) >= HOPELESS * candidates and not any((broken <= 0).all() for _, broken in judged.values()):
+            break
+
+    architectures = list(judged)
+    goals, broken = (np.stack(rows) for rows in zip(*judged.values(), strict=True))
+    excess = np.maximum(broken, 0).sum(1)
+    feasible = np.flatnonzero(excess == 0)
+    front = feasible[non_dominated(goals[feasible])]
+    front = front[np.lexsort(goals[front].T)]
+    nearest = np.lexsort((goals[:, 0], excess))[0]
+    return Candidates(tuple(architectures[i] for i in front), architectures[nearest], len(judged))
+
+
+def non_dominated(goals: np.ndarray) -> np.ndarray:
+    """Positions of the rows of (n, objectives), all to be small, that no other row dominates; of equal ones the first.
+
+    >>> non_dominated(np.array([[1, 5], [2, 2], [3, 3], [2, 2]])).tolist()
+    [0, 1]
+    """
+    left = np.lexsort(goals.T[::-1])  # what dominates a row comes before it
+    out = []
+    while len(left):
+        out.append(left[0])
+        left = left[(goals[left] < goals[left[0]]).any(1)]
+    return np.sort(np.array(out, int))
+
+
+def _operators() -> Any:
+    try:
+        return importlib.import_module("onceforall.searching.operators")
+    except ModuleNotFoundError as error:
+        raise UserError(f"a search needs {error.name}: pip install 'onceforall[search]'.") from error
+
+
+def _algorithm(
+    operators: Any,
+    space: SearchSpace,
+    objectives: int,
+    population: int,
+    start: Sequence[Architecture],
+    judged: dict[Architecture, Any],
+) -> Any:
+    from pymoo.algorithms.moo.nsga2 import NSGA2
+    from pymoo.algorithms.moo.nsga3 import NSGA3
+    from pymoo.util.ref_dirs import get_reference_directions
+
+    given = dict.fromkeys([space.smallest(), space.largest(), *start])
+    common = {
+        "sampling": operators.Start(space, list(given)),
+        "crossover": operators.Cross(space),
+        "mutation": operators.Mutate(space),
+        "eliminate_duplicates": operators.Distinct(judged),
+    }
+    if objectives < 3:
+        return NSGA2(pop_size=population, **common)
+    directions = get_reference_directions("das-dennis", objectives, n_partitions=PARTITIONS[objectives])
+    return NSGA3(directions, pop_size=max(population, len(directions)), **common)

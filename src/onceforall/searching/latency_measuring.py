@@ -1,0 +1,67 @@
+"""Whole sub-networks of an elastic network, timed on an engine."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from onceforall.architecture import Architecture
+from onceforall.evaluation.engines import EngineProcess, EngineSettings, TorchNetwork
+from onceforall.evaluation.environment import cpu_model
+from onceforall.evaluation.latency import Latency
+from onceforall.searching.timing_graphs import input_shape, timing_graph
+from onceforall.supernets.supernet import Supernet
+
+__all__ = ["Measure", "best_estimate_ms", "identity_of", "measuring"]
+
+Measure = Callable[[Sequence[Architecture]], list[Latency]]
+"""Times architectures, in turn with one another."""
+
+
+def identity_of(supernet: Supernet, settings: EngineSettings) -> dict[str, Any]:
+    """What a latency depends on beside the architecture, as JSON types; weights are not among it."""
+    on_cpu = settings.device == "cpu"
+    return {
+        "network": type(supernet).__name__,
+        "options": dict(supernet.options),
+        **asdict(settings),
+        "version": settings.version,
+        "machine": cpu_model() if on_cpu else torch.cuda.get_device_name(torch.device(settings.device)),
+    }
+
+
+@contextmanager
+def measuring(
+    supernet: Supernet,
+    settings: EngineSettings,
+    *,
+    warmup_seconds: float = 0.01,
+    min_runs: int = 5,
+    max_seconds: float = 0.03,
+    rounds: int = 3,
+) -> Iterator[Measure]:
+    """Gives a function that times architectures in a process of the engine's own, which ends with the `with`.
+
+    The times are those of `time_callables`, for each round. Raises `UserError` where the engine is not installed.
+    """
+    times = {"warmup_seconds": warmup_seconds, "min_runs": min_runs, "max_seconds": max_seconds, "rounds": rounds}
+    with EngineProcess(settings) as engine:
+
+        def measure(architectures: Sequence[Architecture]) -> list[Latency]:
+            shapes = [input_shape(supernet, architecture, settings.batch) for architecture in architectures]
+            if settings.backend == "pytorch":
+                kind, options = type(supernet), dict(supernet.options)
+                networks = [TorchNetwork(kind, options, architecture) for architecture in architectures]
+                return engine.measure(networks, shapes, **times)
+            files = [timing_graph(supernet, architecture, settings.batch) for architecture in architectures]
+            return engine.measure(files, shapes, **times)
+
+        yield measure
+
+
+def best_estimate_ms(latency: Latency) -> float:
+    """The time on a quiet machine: that on the processor where one thread of it ran, else that by the clock."""
+    alone = latency.threads == 1 and latency.device == "cpu"
+    return latency.processor_ms if alone else latency.median_ms

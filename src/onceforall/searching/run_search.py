@@ -1,0 +1,170 @@
+"""The search in a run: a predictor, rounds of search and measurement, the network for a budget, and the files."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, final
+
+from onceforall.architecture import Architecture
+from onceforall.errors import UserError
+from onceforall.evaluation.cost import cost
+from onceforall.evaluation.engines import EngineSettings
+from onceforall.evaluation.environment import environment
+from onceforall.evaluation.latency import Latency
+from onceforall.evaluation.result_cache import digest_of_weights
+from onceforall.files import write_json
+from onceforall.runs import Run
+from onceforall.searching.archive import export_command, member_row, write_archive, write_network
+from onceforall.searching.budget import choose, distances, nearest_in_cost, nothing_fits
+from onceforall.searching.latency_measuring import best_estimate_ms, measuring
+from onceforall.searching.measuring import measure_all
+from onceforall.searching.predictor import Predictor, fit_predictor
+from onceforall.searching.problem import Constraint, LatencyModel, Measures, read_constraints
+from onceforall.searching.rounds import Member, SearchResult, search
+from onceforall.searching.sampling import spread_architectures
+
+__all__ = ["BudgetAnswer", "answer_row", "search_run"]
+
+Progress = Callable[[int, int], object]
+
+
+@final
+@dataclass(frozen=True)
+class BudgetAnswer:
+    """The network for a budget.
+
+    Args:
+        chosen: which, with its measured and predicted metric on validation.
+        test: its metric on test, which nothing but this network was measured on.
+        latency: as it was measured, where latencies are asked for.
+        distances: how far it is from the front in each measure; see `budget.distances`.
+        network: the file of its architecture.
+        command: exports it.
+        folder: where the front is.
+        result: all that the search found.
+    """
+
+    chosen: Member
+    test: float
+    latency: Latency | None
+    distances: dict[str, float]
+    network: Path
+    command: str
+    folder: Path
+    result: SearchResult
+
+
+def search_run(
+    run: Run,
+    limits: Mapping[str, float],
+    *,
+    objectives: Sequence[str] | None = None,
+    predictor: Predictor | None = None,
+    latency_table: LatencyModel | None = None,
+    engine: EngineSettings | None = None,
+    samples: int = 100,
+    rounds: int = 2,
+    members: int = 20,
+    candidates: int = 10_000,
+    seed: int = 0,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> BudgetAnswer:
+    """Find the network of a run that answers `limits`, and write the front into `search` in the run's folder.
+
+    Args:
+        run: from `open_run`.
+        limits: as {"max_macs": 5e6}; none for the network with the best metric.
+        objectives: see `search`.
+        predictor: of the run's metric; without one `samples` networks are measured and one is fitted.
+        latency_table: of the device; needed where a latency is limited.
+        engine: with which the table was made; the chosen network is timed on it. None to leave that out.
+        samples: networks to measure for a predictor.
+        rounds, members, candidates, seed: see `search`.
+        workers, progress: see `measure_all`.
+
+    Raises `UserError`, with the nearest network and what it costs, where no network keeps the limits.
+    """
+    images, metric = run.recipe.run.calibration_images, run.task.metric
+    facts = {"split": "validation", "calibration_images": images, "weights": digest_of_weights(run.supernet)}
+    if engine is not None:
+        engine.check_installed()
+    _check_costs(run, limits, latency_table, seed)
+
+    def measure(architectures: Sequence[Architecture]) -> list[float]:
+        found = measure_all(run, architectures, calibration_images=images, workers=workers, progress=progress)
+        return [evaluation.metrics[metric] for evaluation in found]
+
+    def fit(scores: Mapping[Architecture, float]) -> Predictor:
+        higher, space = run.task.higher_is_better, run.supernet.space
+        how = {"metric": metric, "higher_is_better": higher, "seed": seed, "facts": facts}
+        how["images"] = run.data.count("validation")
+        return fit_predictor(space, list(scores), list(scores.values()), **how).predictor
+
+    if predictor is None:
+        drawn = spread_architectures(run.supernet.space, samples, lambda a: cost(run.supernet, a).macs, seed=seed)
+        predictor = fit(dict(zip(drawn, measure(drawn), strict=True)))
+    predictor.check(run.supernet.space, metric)
+    if predictor.facts.get("weights", facts["weights"]) != facts["weights"]:
+        raise UserError("the predictor was fitted to other weights than this run now has; fit it again.")
+    same = all(predictor.facts.get(name) == value for name, value in facts.items())
+    result = search(
+        run.supernet,
+        predictor,
+        objectives=objectives,
+        constraints=limits,
+        latency_table=latency_table,
+        measure=measure,
+        fit=fit if same else None,  # scores that were taken in another way do not mix with ours
+        measured=dict(zip(predictor.architectures, predictor.scores, strict=True)) if same else None,
+        rounds=rounds,
+        members=members,
+        candidates=candidates,
+        seed=seed,
+    )
+    if not result.front:
+        raise UserError(_refuse(run, result.constraints, result.nearest))
+    chosen = choose(result)
+    [on_test] = measure_all(run, [chosen.architecture], split="test", calibration_images=images)
+    latency = None
+    if engine is not None:
+        with measuring(run.supernet, engine, warmup_seconds=0.1, max_seconds=0.3) as time_networks:
+            [latency] = time_networks([chosen.architecture])
+    folder = write_archive(run.folder, result, facts | {"phase": run.phase, "seed": seed, "environment": environment()})
+    network = write_network(run.folder, chosen.architecture)
+    command = export_command(run.folder, network)
+    answer = BudgetAnswer(
+        chosen, on_test.metrics[metric], latency, distances(result, chosen), network, command, folder, result
+    )
+    write_json(folder / "chosen.json", answer_row(answer))
+    return answer
+
+
+def answer_row(answer: BudgetAnswer) -> dict[str, Any]:
+    """The answer as JSON types."""
+    latency = answer.latency
+    return {
+        **member_row(answer.result, answer.chosen),
+        "limits": {f"{limit.sense}_{limit.measure}": limit.limit for limit in answer.result.constraints},
+        f"{answer.result.metric}_test": answer.test,
+        "latency_ms_measured": None if latency is None else best_estimate_ms(latency),
+        "latency": None if latency is None else asdict(latency),
+        "distances": answer.distances,
+        "network": str(answer.network),
+        "export": answer.command,
+    }
+
+
+def _check_costs(run: Run, limits: Mapping[str, float], latency_table: LatencyModel | None, seed: int) -> None:
+    """Refuse limits of cost that no network keeps, before anything is measured."""
+    measures = Measures(run.supernet, None, latency_table)
+    metric = {f"min_{run.task.metric}", f"max_{run.task.metric}"}
+    constraints = read_constraints(measures, {name: limit for name, limit in limits.items() if name not in metric})
+    nearest = nearest_in_cost(measures, constraints, seed) if constraints else None
+    if nearest is not None:
+        raise UserError(_refuse(run, constraints, Member(nearest, measures.row(nearest), None, None, False)))
+
+
+def _refuse(run: Run, constraints: Sequence[Constraint], nearest: Member) -> str:
+    command = export_command(run.folder, write_network(run.folder, nearest.architecture))
+    return nothing_fits(constraints, nearest.values, str(nearest.architecture), command, nearest.measured)

@@ -1,0 +1,69 @@
+"""`onceforall search` as it is typed."""
+
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+import onceforall.runs
+from onceforall.cli import main
+from onceforall.searching import run_search
+from onceforall.searching.problem import Constraint
+from onceforall.searching.rounds import Member, Round, SearchResult
+from tiny_search import small_network
+
+NET = small_network()
+
+
+def invoke(*words):
+    return CliRunner().invoke(main, ["search", *(str(word) for word in words)])
+
+
+@pytest.fixture
+def given(monkeypatch, tmp_path):
+    """What the command hands on, with a run and an answer made up."""
+    seen = {}
+
+    def search_run(run, limits, **more):
+        seen.update(limits=limits, **more)
+        values = {"accuracy": 0.91, "macs": 1.9e6, "params": 3e4}
+        chosen = Member(NET.space.smallest(), values, 0.9, 0.012, True)
+        limit = (Constraint("macs", "max", 2e6),)
+        rounds = (Round(200, 9, 5, 0.0, 0.01),)
+        result = SearchResult(("accuracy", "macs"), limit, "accuracy", True, (chosen,), chosen, (chosen,), rounds, 3.0)
+        gaps = {"accuracy": 0.0, "macs": 0.0, "params": 1000.0}
+        return run_search.BudgetAnswer(chosen, 0.88, None, gaps, tmp_path / "a.json", "export it", tmp_path, result)
+
+    task = SimpleNamespace(metric="dice", higher_is_better=True)
+    monkeypatch.setattr(onceforall.runs, "open_run", lambda *_: SimpleNamespace(task=task, phase="last", supernet=NET))
+    monkeypatch.setattr(run_search, "search_run", search_run)
+    return seen
+
+
+def test_budgets_are_handed_on_and_the_answer_is_told(given):
+    result = invoke("run", "--max-macs", "2M", "--max-params", "50K", "--min-accuracy", "0.9", "--samples", 30)
+    assert result.exit_code == 0, result.output
+    assert given["limits"] == {"max_macs": 2_000_000, "max_params": 50_000, "min_dice": 0.9}
+    assert given["samples"] == 30 and given["latency_table"] is None and given["engine"] is None
+    lines = result.output.splitlines()
+    assert lines[0] == str(NET.space.smallest()) and "accuracy on test: 0.8800" in lines
+    row = next(line.split() for line in lines if line.startswith("accuracy "))
+    assert row == ["accuracy", "0.9000", "+-", "0.0120", "0.91", "on", "it"]
+    assert next(line.split() for line in lines if line.startswith("macs")) == ["macs", "max", "2M", "1.9M", "on", "it"]
+    assert lines[-1] == "export it: export it"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--max-latency-ms", 20, "--backend", "onnxruntime"), "latency build run --backend onnxruntime"),
+        (("--backend", "onnx"), "Did you mean 'onnxruntime'?"),
+        (("--backend", "openvino"), "goes with --latency-table"),
+        (("--max-macs", "many"), "budget 'many'"),
+        (("--predictor", "nowhere.json"), "nowhere.json does not exist"),
+        (("--latency-table", "nowhere.json"), "nowhere.json is no latency table"),
+    ],
+)
+def test_mistakes_are_one_line(given, words, expected):
+    result = invoke("run", *words)
+    assert result.exit_code == 2 and expected in result.output and result.output.count("\n") == 1, result.output
