@@ -32,7 +32,7 @@ class Additive:
 
     def score(self, architecture) -> float:
         codes = self.space.encode(architecture)
-        return 0.4 + sum(table[code] for table, code in zip(self.tables, codes, strict=True) if code >= 0)
+        return 0.2 + sum(table[code] for table, code in zip(self.tables, codes, strict=True) if code >= 0)
 
     def predict(self, architectures):
         self.calls += len(architectures)

@@ -36,7 +36,7 @@ def test_everything_is_written_and_read_back(tmp_path):
         "sense": "max",
         "limit": 3e6,
     }
-    rows = list(csv.DictReader((folder / "front.csv").open()))
+    rows = list(csv.DictReader((folder / "front.csv").read_text().splitlines()))
     assert len(rows) == len(contents["front"]) == len(result.front)
     for row, text, member in zip(contents["front"], rows, result.front, strict=True):
         assert Architecture.from_dict(row["architecture"]) == member.architecture

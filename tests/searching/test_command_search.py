@@ -57,7 +57,7 @@ def test_budgets_are_handed_on_and_the_answer_is_told(given):
     ("words", "expected"),
     [
         (("--max-latency-ms", 20, "--backend", "onnxruntime"), "latency build run --backend onnxruntime"),
-        (("--backend", "onnx"), "Did you mean 'onnxruntime'?"),
+        (("--backend", "onnxruntim"), "Did you mean 'onnxruntime'?"),
         (("--backend", "openvino"), "goes with --latency-table"),
         (("--max-macs", "many"), "budget 'many'"),
         (("--predictor", "nowhere.json"), "nowhere.json does not exist"),

@@ -10,7 +10,7 @@ from onceforall.searching.rounds import Member, SearchResult
 
 __all__ = ["amount", "choose", "distances", "nearest_in_cost", "nothing_fits"]
 
-QUICK = 5_000  # candidates of the search for anything that keeps limits of cost; a fifth of them where nothing does
+QUICK = 2_000  # candidates of the search for anything that keeps limits of cost; a fifth of them where nothing does
 
 
 def choose(result: SearchResult) -> Member:
