@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from onceforall.architecture import Resolution, as_resolution, side
+from onceforall.architecture import side
 from onceforall.data import DataSet, VolumeData, load_data, load_volumes
 from onceforall.errors import UserError, check_choice, suggestion
 from onceforall.evaluation.segmentation import segmentation
@@ -30,7 +30,7 @@ def build_data(recipe: Recipe, progress: Callable[[str, int, int], None] | None 
         return _build_volumes(recipe, progress)
     options = {f.name: getattr(recipe.data, f.name) for f in fields(recipe.data) if f.name != "volumes"}
     path, kind = options.pop("path"), options.pop("kind")
-    sides = [side(size) for size in _resolutions(recipe)]
+    sides = [side(size) for size in recipe.network.resolutions]
     return load_data(path, kind, max_resolution=max(sides), progress=progress, **options)
 
 
@@ -50,7 +50,7 @@ def _build_volumes(recipe: Recipe, progress: Callable[[str, int, int], None] | N
 
 def stored_box(recipe: Recipe) -> tuple[int, ...]:
     """The grid on which whole volumes are kept: the recipe's box, or the largest of its resolutions along each axis."""
-    sizes = [(size,) * 3 if isinstance(size, int) else size for size in _resolutions(recipe)]
+    sizes = [(size,) * 3 if isinstance(size, int) else size for size in recipe.network.resolutions]
     largest, box = tuple(max(axis) for axis in zip(*sizes, strict=True)), recipe.data.volumes.box
     if box is not None and any(size > room for size, room in zip(largest, box, strict=True)):
         raise UserError(
@@ -60,14 +60,9 @@ def stored_box(recipe: Recipe) -> tuple[int, ...]:
     return largest if box is None else box
 
 
-def _resolutions(recipe: Recipe) -> list[Resolution]:
-    return [as_resolution(tuple(size) if isinstance(size, list) else size) for size in recipe.network.resolutions]
-
-
 def build_supernet(recipe: Recipe, data: DataSet) -> Supernet:
     """The untrained elastic network of a recipe for the classes and channels of `data`."""
     options = {f.name: getattr(recipe.network, f.name) for f in fields(recipe.network)}
-    options |= {"resolutions": _resolutions(recipe)}
     options = {key: value for key, value in options.items() if value is not None}
     name = options.pop("name")
     return create_supernet(

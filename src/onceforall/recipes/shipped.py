@@ -133,7 +133,13 @@ def oct_prox_mr() -> Recipe:
             augmentation=Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), horizontal_flip=False),
         ),
         task=PROX_TASK,
-        schedule={"name": "progressive_expansion", "mode": "mixed", "learning_rate": 5e-4, "batch_size": 384},
+        schedule={
+            "name": "progressive_expansion",
+            "mode": "mixed",
+            "learning_rate": 5e-4,
+            "batch_size": 384,
+            "freeze_earlier_blocks": "depth",
+        },
         run=RunOptions(micro_batches=8, balance="classes", validation_images=2000),
     )
 

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, final
 
+from onceforall.architecture import as_resolution
 from onceforall.data import Augmentation, VolumeAugmentation
 from onceforall.training.options import RunOptions
 
@@ -32,6 +33,9 @@ class NetworkOptions:
     poolings: int | None = None
     base_width: int | None = None
     elastic_head: bool | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "resolutions", tuple(map(as_resolution, self.resolutions)))
 
 
 @final

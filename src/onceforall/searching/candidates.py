@@ -43,7 +43,8 @@ class Candidate:
 
 def _find_ridge(features: np.ndarray, targets: np.ndarray) -> Parameters:
     """The penalty with the least leave-one-out error."""
-    return {"alpha": float(RidgeCV(alphas=np.logspace(-2, 4, 25)).fit(features, targets).alpha_)}
+    fitted: Any = RidgeCV(alphas=np.logspace(-2, 4, 25)).fit(features, targets)
+    return {"alpha": float(fitted.alpha_)}
 
 
 def _kernel(parameters: Mapping[str, float]) -> Any:

@@ -20,6 +20,7 @@ from onceforall.evaluation.engines import EngineSettings
 from onceforall.searching.latency_fit import fit_entries, linear_correction, mape
 from onceforall.searching.latency_measuring import Measure, best_estimate_ms, identity_of
 from onceforall.searching.latency_table import LatencyTable, differences
+from onceforall.searching.predictor import kendall_tau
 from onceforall.searching.sampling import spread_architectures
 from onceforall.supernets.supernet import Supernet
 
@@ -89,12 +90,13 @@ def build_table(
 
 def _check(predicted: np.ndarray, true: np.ndarray) -> dict[str, Any]:
     """Errors on networks that the table was not fitted to."""
+    ranks: Any = stats.spearmanr(predicted, true)
     return {
         "networks": len(true),
         "mape": mape(predicted, true),
         "largest_error": float(np.abs(predicted / true - 1).max()),
-        "spearman": float(stats.spearmanr(predicted, true).statistic),
-        "kendall": float(stats.kendalltau(predicted, true).statistic),
+        "spearman": float(ranks.statistic),
+        "kendall": kendall_tau(predicted, true),
         "from_ms": float(true.min()),
         "to_ms": float(true.max()),
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from onceforall.architecture import Architecture
 from onceforall.errors import UserError
@@ -102,7 +102,7 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         name = str(func).removeprefix("aten.").partition(".")[0]
-        with torch.utils._python_dispatch._disable_current_modes():
+        with _disable_current_modes():
             if name in SAME:
                 self.names[id(out)] = self.name(args[0])
                 self.kept.append(out)
@@ -173,7 +173,8 @@ def _pad(to: _Recorder, out: Tensor, x: Tensor, pads: Sequence[int], value: floa
 
 
 def _max_pool(to: _Recorder, out: tuple[Tensor, Tensor], x: Tensor, size: Sequence[int], *rest: Any) -> None:
-    stride, padding, _, ceil_mode = (*rest, *((), (0,), (1,), False)[len(rest) :])
+    given: tuple[Any, ...] = (*rest, *((), (0,), (1,), False)[len(rest) :])
+    stride, padding, _, ceil_mode = given
     axes = x.ndim - 2
     sizes, pads = list(size) * (axes // len(size)), list(padding) * (axes // len(padding)) * 2
     strides = list(stride) * (axes // len(stride)) if stride else sizes
