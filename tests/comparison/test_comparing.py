@@ -141,11 +141,12 @@ def test_at_equal_time(contents):
 def test_latency_makes_the_buckets_unless_it_is_noisy(two_runs, tmp_path, monkeypatch):
     spread = [0.01]
 
-    def measured(net, *_, **__):
+    def measured(supernet, architecture, **_):
+        net = supernet.subnet(architecture)
         median = net.space.largest().resolution / 10 + sum(p.numel() for p in net.parameters()) / 1e6
-        return Latency(median, spread[0] * median, 9, 1, 1, "cpu", "pytorch", "float32", None, spread[0] > 0.1)
+        return Latency(median, spread[0] * median, median, 9, 1, 1, "cpu", "pytorch", "float32", None, spread[0] > 0.1)
 
-    monkeypatch.setattr(drawing, "measure_latency", measured)
+    monkeypatch.setattr(drawing, "subnet_latency", measured)
     quiet = compare_runs(two_runs, tmp_path / "quiet", networks=4, buckets=2)
     assert quiet["cost"] == "latency_ms" and quiet["warnings"] == []
     assert all(1.6 < network["cost"] < 3 for network in quiet["networks"])

@@ -119,13 +119,13 @@ def test_wrong_buckets_are_refused(options, message):
 
 
 def latency(median, iqr):
-    return Latency(median, iqr, 10, 1, 1, "cpu", "pytorch", "float32", None, iqr > 0.1 * median)
+    return Latency(median, iqr, median, 10, 1, 1, "cpu", "pytorch", "float32", None, iqr > 0.1 * median)
 
 
 def test_latencies_are_kept_and_noisy_ones_measured_again(tmp_path, monkeypatch):
     supernet = two_stages()
     answers = [latency(4.0, 2.0), latency(5.0, 1.0), latency(3.0, 0.1)]
-    monkeypatch.setattr(drawing, "measure_latency", lambda *_, **__: answers.pop(0))
+    monkeypatch.setattr(drawing, "subnet_latency", lambda *_, **__: answers.pop(0))
     ends = [supernet.space.smallest(), supernet.space.largest()]
     watch = Stopwatch(tmp_path / "latency.jsonl", supernet)
     assert [watch(end) for end in ends] == [5.0, 3.0], "of two noisy measurements the quieter one counts"

@@ -11,7 +11,12 @@ __all__ = ["predictor"]
 
 @click.group()
 def predictor() -> None:
-    """Predict how good a sub-network is without measuring it."""
+    """Predict how good a sub-network is without measuring it.
+
+    \b
+    Example:
+      onceforall predictor fit runs/photos -n 200
+    """
 
 
 @predictor.command()
