@@ -25,9 +25,9 @@ def hippocampus_quick() -> Recipe:
 
     Paper: ProX (ICIP 2022), ProX-MR, on a sound network. Command: `onceforall train hippocampus-quick --data
     Task04_Hippocampus --out runs/hippocampus`. Time and hardware: 28 minutes on one thread of an AMD EPYC. Metric: mean
-    Dice of anterior and posterior on 40 held-out subjects. In a run without the stop rule, before kernels grew: smallest
-    0.847, largest 0.864, mean of 30 random sub-networks 0.854; after it 0.846, 0.843 and 0.845, a loss that the rule is
-    there to take back (its verdict on that run: a gain of -0.006). The paper's best mean is 0.408.
+    Dice of anterior and posterior on 40 held-out subjects. In a run without the stop rule, before kernels grew: 0.847
+    the smallest, 0.864 the largest, 0.854 the mean of 30 random sub-networks; after it 0.846, 0.843 and 0.845, a loss
+    that the rule is there to take back (its verdict on that run: a gain of -0.006). The paper's best mean is 0.408.
     """
     return Recipe(
         "hippocampus-quick",
