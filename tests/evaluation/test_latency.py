@@ -13,10 +13,18 @@ from torch import nn
 
 from onceforall.errors import UserError
 from onceforall.evaluation import latency
-from onceforall.evaluation.latency import Latency, measure_latency, subnet_latency, time_callable
+from onceforall.evaluation.latency import Latency, measure_latency, subnet_latency, time_callables
 from onceforall.supernets.registry import create_supernet
 
 QUICK = {"warmup_seconds": 0.0, "min_runs": 3, "max_seconds": 0.0}
+
+
+def time_callable(run, **options) -> Latency:
+    """One call alone."""
+    [latency] = time_callables([run], **options)
+    return latency
+
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux pins")
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from onceforall.supernets.supernet import Supernet
 
-__all__ = ["Latency", "measure_latency", "subnet_latency", "time_callable", "time_callables"]
+__all__ = ["Latency", "measure_latency", "subnet_latency", "time_callables"]
 
 NOISY_IQR = 0.10  # of the median
 NOISY_ABSENCE = 0.10  # of the time
@@ -81,7 +81,7 @@ def measure_latency(
     an error. `device` must be where the network is ("cpu", "cuda", "cuda:1", "mps"); it is not moved. On an accelerator
     each run waits until the device has finished, and no core is pinned.
 
-    `warmup_seconds`, `min_runs` and `max_seconds` are those of `time_callable`. `precision` is the parameters' type,
+    `warmup_seconds`, `min_runs` and `max_seconds` are those of `time_callables`. `precision` is the parameters' type,
     or that of an enclosing `torch.autocast`. Raises `UserError` for numbers below 1 and for a network elsewhere.
     """
     import torch
@@ -98,8 +98,8 @@ def measure_latency(
     images = noise.to(place, dtype)  # (batch, channels, *sizes)
     autocast = torch.is_autocast_enabled(place.type)
     with ONE_AT_A_TIME, torch_threads(threads), eval_mode(net), torch.inference_mode():
-        return time_callable(
-            lambda: net(images),
+        [latency] = time_callables(
+            [lambda: net(images)],
             engine="pytorch",
             precision=str(torch.get_autocast_dtype(place.type) if autocast else dtype).removeprefix("torch."),
             threads=threads,
@@ -110,6 +110,7 @@ def measure_latency(
             min_runs=min_runs,
             max_seconds=max_seconds,
         )
+    return latency
 
 
 def subnet_latency(
@@ -123,35 +124,6 @@ def subnet_latency(
     net = supernet.subnet(architecture).to("cpu", torch.float32).eval()
     shape = (supernet.options["in_channels"], *sizes)
     return measure_latency(net, shape, warmup_seconds=warmup_seconds, max_seconds=max_seconds)
-
-
-def time_callable(
-    run: Callable[[], object],
-    *,
-    engine: str,
-    precision: str,
-    threads: int = 1,
-    batch_size: int = 1,
-    device: str = "cpu",
-    synchronise: Callable[[], object] | None = None,
-    warmup_seconds: float = 0.5,
-    min_runs: int = 10,
-    max_seconds: float = 2.0,
-) -> Latency:
-    """Latency of `run()`, whatever engine is behind it; see `time_callables`."""
-    [latency] = time_callables(
-        [run],
-        engine=engine,
-        precision=precision,
-        threads=threads,
-        batch_size=batch_size,
-        device=device,
-        synchronise=synchronise,
-        warmup_seconds=warmup_seconds,
-        min_runs=min_runs,
-        max_seconds=max_seconds,
-    )
-    return latency
 
 
 def time_callables(

@@ -19,7 +19,7 @@ Everything is computed in float32, or in float64 where the outputs are.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -249,4 +249,5 @@ def sliding_windows(network: nn.Module, images: Tensor, resolution: Resolution) 
         raise UserError(
             f"an image of {grid} and a network for {window}: windows need MONAI (pip install 'onceforall[medical]')."
         ) from error
-    return sliding_window_inference(images, window, WINDOWS, network, overlap=OVERLAP, mode="gaussian")  # type: ignore
+    answers: Any = sliding_window_inference(images, window, WINDOWS, network, overlap=OVERLAP, mode="gaussian")
+    return answers

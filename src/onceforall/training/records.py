@@ -193,7 +193,7 @@ class Records:
         self.images += images
         self.macs_done += share * self.work[self.phases.index(phase)]
         if not self.progress.disable:
-            facts = f"loss {loss:.3f}  {self.last_metric}  {self._speed():.0f} images/s  {self._left()}"
+            facts = f"loss {loss:.3f}  {self.last_metric}  {self._speed():.0f} {self.data.inputs}/s  {self._left()}"
             description = f"{phase.name} {epoch + 1}/{phase.total_epochs}"
             self.progress.update(self.bar, completed=self.macs_done, description=description, facts=facts)
 
@@ -214,7 +214,7 @@ class Records:
         if self.progress.disable:
             self.say(
                 f"{phase.name} {epoch + 1}/{phase.total_epochs}  loss {values['train_loss']:.3f}  "
-                f"{self.last_metric}  {self._speed():.0f} images/s  {self._left()}"
+                f"{self.last_metric}  {self._speed():.0f} {self.data.inputs}/s  {self._left()}"
             )
 
     def end_phase(self, entries: list[dict[str, Any]]) -> None:

@@ -151,7 +151,8 @@ def _unpaid(phases: Sequence[Phase], index: int, judged: Phase, supernet: Supern
     assert rule is not None
     whole = without_weights(supernet, final_space(phases[0].space, phases))
     work = expected_work(whole, phases, images)[index]
-    seconds = sum(sum(entry["seconds"].values()) for entry in entries)
+    own = sum(sum(entry["seconds"].values()) for entry in entries)
+    [seconds] = validator.world.sum([own if validator.world.is_first else 0.0])  # one clock for all processes
     macs = sum(entry["macs"] for entry in entries)
     amounts = {"max_seconds": seconds * (1 + work / macs), "max_macs": macs + work, "max_memory": 0.0}
     if rule.max_memory is not None:
