@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from onceforall.runs import chosen_architectures, export_run, open_run
+from onceforall.deploying.export_run import export_run
+from onceforall.runs import chosen_architectures, open_run
 
 
 def main() -> None:
@@ -35,10 +36,11 @@ def main() -> None:
             extracted = run.supernet.subnet(architecture)(images)
             row = {"name": name, "bit_equal": torch.equal(elastic, extracted)}
             with torch.inference_mode(False):
-                report = export_run(run, architecture, Path(folder) / f"{name}.onnx")
-            row |= {"difference": report.max_difference, "relative": report.relative_difference}
-            rows.append(row | {"agreement": report.agreement})
-            print(f"{name:12} extracted equal: {row['bit_equal']}   ONNX differs by {report.relative_difference:.1e}")
+                report = export_run(run, architecture, Path(folder) / name)
+            found = report.difference
+            row |= {"difference": found.largest, "relative": found.relative}
+            rows.append(row | {"agreement": found.agreement})
+            print(f"{name:12} extracted equal: {row['bit_equal']}   ONNX differs by {found.relative:.1e}")
     equal = sum(row["bit_equal"] for row in rows)
     relative, absolute = (max(row[name] for row in rows) for name in ("relative", "difference"))
     print(

@@ -17,6 +17,7 @@ QUICK = (
     "grid_evaluation.py",
     "growth_optimizer.py",
     "search_space.py",
+    "search_speed.py",
     "start_up.py",
     "step_against_mit.py",
 )  # with --smoke

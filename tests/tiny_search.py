@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 
 from onceforall.search_space import SearchSpace
+from onceforall.searching import exit_sets
 from onceforall.supernets.registry import create_supernet
 
 
@@ -28,10 +29,10 @@ class Additive:
     def __init__(self, space: SearchSpace, seed: int = 0, metric: str = "accuracy", noise: float = 0.0):
         self.space, self.metric, self.noise, self.calls = space, metric, noise, 0
         rng = np.random.default_rng(seed)
-        self.tables = [np.sort(rng.uniform(0, 0.05, len(choices))) for _, choices in space.variables()]
+        self.tables = [np.sort(rng.uniform(0, 0.05, len(choices))) for _, choices in exit_sets.variables(space)]
 
     def score(self, architecture) -> float:
-        codes = self.space.encode(architecture)
+        codes = exit_sets.encode(self.space, architecture)
         return 0.2 + sum(table[code] for table, code in zip(self.tables, codes, strict=True) if code >= 0)
 
     def predict(self, architectures):

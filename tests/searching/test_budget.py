@@ -46,8 +46,8 @@ def test_impossible_costs_are_known_before_anything_is_measured():
     net = small_network()
     measures = Measures(net)
     least = measures.row(SPACE.smallest())["macs"]
-    assert nearest_in_cost(measures, [Constraint("macs", "max", least)]) is None
-    assert nearest_in_cost(measures, [Constraint("macs", "max", least - 1)]) == SPACE.smallest()
+    assert nearest_in_cost(measures, [Constraint("macs", "max", least)], SPACE) is None
+    assert nearest_in_cost(measures, [Constraint("macs", "max", least - 1)], SPACE) == SPACE.smallest()
 
 
 def test_the_refusal_says_what_there_is():

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 import onceforall.runs
 from onceforall.cli import main
 from onceforall.searching import run_search
+from onceforall.searching.comparison import FrontRow
 from onceforall.searching.problem import Constraint
 from onceforall.searching.rounds import Member, Round, SearchResult
 from tiny_search import small_network
@@ -31,8 +32,11 @@ def given(monkeypatch, tmp_path):
         limit = (Constraint("macs", "max", 2e6),)
         rounds = (Round(200, 9, 5, 0.0, 0.01),)
         result = SearchResult(("accuracy", "macs"), limit, "accuracy", True, (chosen,), chosen, (chosen,), rounds, 3.0)
+        ways = (FrontRow("search", 40, 9, 0.8123), FrontRow("random", 30, 5, 0.7))
         gaps = {"accuracy": 0.0, "macs": 0.0, "params": 1000.0}
-        return run_search.BudgetAnswer(chosen, 0.88, None, gaps, tmp_path / "a.json", "export it", tmp_path, result)
+        return run_search.BudgetAnswer(
+            chosen, 0.88, None, gaps, tmp_path / "a.json", "export it", tmp_path, result, ways
+        )
 
     task = SimpleNamespace(metric="dice", higher_is_better=True)
     monkeypatch.setattr(onceforall.runs, "open_run", lambda *_: SimpleNamespace(task=task, phase="last", supernet=NET))
@@ -51,6 +55,24 @@ def test_budgets_are_handed_on_and_the_answer_is_told(given):
     assert row == ["accuracy", "0.9000", "+-", "0.0120", "0.91", "on", "it"]
     assert next(line.split() for line in lines if line.startswith("macs")) == ["macs", "max", "2M", "1.9M", "on", "it"]
     assert lines[-1] == "export it: export it"
+    assert ["search", "40", "9", "0.8123"] in [line.split() for line in lines]
+
+
+def test_where_to_search_and_how_to_measure_are_handed_on(given):
+    words = ("--only", "resolutions=32,48x40", "--only", "expand_ratios=3,2.5", "--compare", 30)
+    result = invoke("run", *words, "--workers", 4, "--executor", "dask")
+    assert result.exit_code == 0, result.output
+    assert given["only"] == {"resolutions": [32, (48, 40)], "expand_ratios": [3, 2.5]} and given["compare"] == 30
+    assert given["workers"] == 4 and given["executor"] == "dask"
+
+
+def test_an_interrupted_search_says_that_it_goes_on(given, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_search, "search_run", interrupted)
+    result = invoke("run")
+    assert result.exit_code == 130 and "what was measured is kept, the same command goes on" in result.output
 
 
 @pytest.mark.parametrize(
@@ -59,6 +81,7 @@ def test_budgets_are_handed_on_and_the_answer_is_told(given):
         (("--max-latency-ms", 20, "--backend", "onnxruntime"), "latency build run --backend onnxruntime"),
         (("--backend", "onnxruntim"), "Did you mean 'onnxruntime'?"),
         (("--backend", "openvino"), "goes with --latency-table"),
+        (("--only", "heights"), "--only 'heights': give a factor and numbers, as kernel_sizes=3,5"),
         (("--max-macs", "many"), "budget 'many'"),
         (("--predictor", "nowhere.json"), "nowhere.json does not exist"),
         (("--latency-table", "nowhere.json"), "nowhere.json is no latency table"),

@@ -9,6 +9,7 @@ from onceforall.architecture import Architecture, Block, Stage
 from onceforall.choices import BlockChoices
 from onceforall.errors import UserError
 from onceforall.search_space import SearchSpace
+from onceforall.searching import exit_sets
 from onceforall.searching.encoding import encode, encode_ofa
 
 OFA = SearchSpace.build(
@@ -37,10 +38,11 @@ def test_different_architectures_have_different_rows_with_one_one_per_variable()
         stem=block,
     )  # fmt: skip
     rng = random.Random(0)
-    drawn = list({space.sample(rng) for _ in range(60)})
+    drawn = list({exit_sets.sample(space, rng) for _ in range(60)})
     rows = encode(space, drawn)
     assert len(np.unique(rows, axis=0)) == len(drawn)
-    choices = [choices for _, choices in space.variables() if len(choices) > 1]
+    choices = [choices for _, choices in exit_sets.variables(space) if len(choices) > 1]
+    assert {architecture.exits for architecture in drawn} == {(2,), (3,), (2, 3)}
     assert (rows.sum(1) == len(choices)).all() and set(np.unique(rows)) == {0, 1}
     assert encode(space, []).shape == (0, rows.shape[1])
 

@@ -44,6 +44,10 @@ def test_a_run_gets_its_predictor(finished, quick):
 def test_fewer_architectures_than_folds_are_refused_before_anything_is_measured(finished):
     with pytest.raises(UserError, match="4 architectures and 5 folds"):
         fit_run(open_run(finished), 4)
+    with pytest.raises(
+        UserError, match="curve at 50 architectures: of 60 a fifth is held out, give 2 to 48 or measure 63"
+    ):
+        fit_run(open_run(finished), 60, curve=[20, 50])
     assert not (finished / "results" / "cache").exists()
 
 
@@ -66,14 +70,14 @@ def test_tables_and_words():
         space, "accuracy", True, tuple(grid(space)), (0.5, 0.6, 0.7, 0.8), Scale("plain"), "ridge", {"alpha": 1.0}, 0.1
     )
     scores = (CandidateScore("ridge", 0.5, 0.0123456, 0.7, 0.95, ()), CandidateScore("network", 0.25, 0.1, 1, 1, ()))
-    curve = [{"architectures": 50, "tau": 0.61, "low": 0.5, "high": 0.7}]
+    curve = [{"architectures": 50, "tau": 0.61, "low": 0.5, "high": 0.7, "rmse": 0.0321}]
     fitted = FittedRun(Fitting(predictor, scores), 0.8126, curve, 450, ())
     assert tables(fitted) == [
         (
             ["candidate", "tau", "RMSE", "within 1 SD", "within 2 SD"],
             [["ridge (chosen)", "0.500", "0.01235", "70%", "95%"], ["network", "0.250", "0.1", "100%", "100%"]],
         ),
-        (["architectures", "tau", "of five parts"], [["50", "0.610", "0.500 to 0.700"]]),
+        (["architectures", "tau", "of five parts", "RMSE"], [["50", "0.610", "0.500 to 0.700", "0.0321"]]),
     ]
     assert ceiling_text(fitted) == "Ceiling: tau 0.813 between two halves of the 450 images."
 

@@ -8,9 +8,9 @@ import onnx
 import pytest
 import torch
 
+from onceforall.bundles import INPUT, open_session
 from onceforall.errors import UserError
 from onceforall.layers.elastic import ElasticBatchNorm
-from onceforall.onnx_files import INPUT, open_session
 from onceforall.searching.timing_graphs import WRITERS, input_shape, timing_graph
 from onceforall.supernets import create_supernet
 

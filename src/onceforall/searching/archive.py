@@ -7,7 +7,7 @@ import csv
 import io
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from onceforall.errors import UserError
 from onceforall.evaluation.pareto import plot_front
 from onceforall.evaluation.results import json_types
 from onceforall.files import write_json, write_text
+from onceforall.searching.budget import limit_text
+from onceforall.searching.comparison import FrontRow
 from onceforall.searching.front_page import front_page
 from onceforall.searching.rounds import Member, SearchResult
 
@@ -25,11 +27,13 @@ __all__ = ["export_command", "member_row", "write_archive", "write_network"]
 FOLDER = "search"
 
 
-def write_archive(run: Path, result: SearchResult, facts: Mapping[str, Any]) -> Path:
+def write_archive(
+    run: Path, result: SearchResult, facts: Mapping[str, Any], comparison: Sequence[FrontRow] = ()
+) -> Path:
     """Write `front.json`, `front.csv`, `front.png`, `front.html` and the front's networks; returns their folder.
 
-    `facts` stand in the JSON beside the result. The pictures need the extra `report` and show the first objective
-    against the last. Raises `UserError` where there is no front.
+    `facts` stand in the JSON beside the result, `comparison` there and on the page. The pictures need the extra
+    `report` and show the first objective against the last. Raises `UserError` where there is no front.
     """
     if not result.front:
         raise UserError("there is no front to write: no network keeps the constraints.")
@@ -46,6 +50,7 @@ def write_archive(run: Path, result: SearchResult, facts: Mapping[str, Any]) -> 
         "higher_is_better": result.higher_is_better,
         "seconds": result.seconds,
         "rounds": [asdict(each) for each in result.rounds],
+        "comparison": [asdict(row) for row in comparison],
         "front": front,
         "archive": archive,
     }
@@ -58,7 +63,7 @@ def write_archive(run: Path, result: SearchResult, facts: Mapping[str, Any]) -> 
         )
     shown = {row["digest"] for row in front}
     points = [row | {"front": row["digest"] in shown, "export": _command(run, row)} for row in archive or front]
-    write_text(folder / "front.html", front_page(points, x, y, result.metric, _caption(result)))
+    write_text(folder / "front.html", front_page(points, x, y, result.metric, _caption(result, comparison)))
     return folder
 
 
@@ -104,13 +109,16 @@ def _table(rows: list[dict[str, Any]]) -> str:
     return out.getvalue()
 
 
-def _caption(result: SearchResult) -> str:
+def _caption(result: SearchResult, comparison: Sequence[FrontRow]) -> str:
     judged = sum(each.candidates for each in result.rounds)
     measured = sum(each.measured for each in result.rounds)
     text = f"{judged} candidates judged by models in {len(result.rounds)} rounds, {measured} of them measured."
-    limits = ", ".join(str(constraint) for constraint in result.constraints)
+    limits = ", ".join(limit_text(limit) for limit in result.constraints)
     text += f" Limits: {limits}." if limits else ""
     errors = [each.error for each in result.rounds if not math.isnan(each.error)]
     if errors:
         text += f" Predictions of the last round were wrong by {errors[-1]:.3g} (root mean square)."
+    if comparison:
+        shares = ", ".join(f"{row.name} {row.hypervolume:.3f} ({row.networks} networks)" for row in comparison)
+        text += f" Hypervolume of what each way found: {shares}."
     return text

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from onceforall.architecture import Architecture
 from onceforall.evaluation.results import format_count
+from onceforall.search_space import SearchSpace
 from onceforall.searching.evolution import evolve
 from onceforall.searching.problem import COSTS, Constraint, Measures
 from onceforall.searching.rounds import Member, SearchResult
 
-__all__ = ["amount", "choose", "distances", "nearest_in_cost", "nothing_fits"]
+__all__ = ["amount", "choose", "distances", "limit_text", "nearest_in_cost", "nothing_fits"]
 
 QUICK = 2_000  # candidates of the search for anything that keeps limits of cost; a fifth of them where nothing does
 
@@ -47,12 +48,13 @@ def distances(result: SearchResult, chosen: Member) -> dict[str, float]:
     return out
 
 
-def nearest_in_cost(measures: Measures, constraints: Sequence[Constraint], seed: int = 0) -> Architecture | None:
-    """None where some network keeps these limits of cost; else the one that is nearest to keeping them.
+def nearest_in_cost(
+    measures: Measures, constraints: Sequence[Constraint], space: SearchSpace, seed: int = 0
+) -> Architecture | None:
+    """None where some network of `space` keeps these limits of cost; else the one that is nearest to keeping them.
 
     It takes about a second: before networks are measured for hours, it shall be known whether there is any use.
     """
-    space = measures.supernet.space
     smallest = [space.smallest()]
     if all(limit.excess(measures.values(limit.measure, smallest))[0] <= 0 for limit in constraints):
         return None
@@ -73,9 +75,7 @@ def nothing_fits(
         command: exports it.
         measured: whether its metric is measured and not predicted.
     """
-    asked = " and ".join(
-        f"{limit.measure} {_side(limit)} {amount(limit.measure, limit.limit)}" for limit in constraints
-    )
+    asked = " and ".join(limit_text(limit) for limit in constraints)
     shown = {name: value for name, value in values.items() if name not in COSTS}  # the metric and the latency
     shown |= {name: values[name] for name in COSTS if name in (*[each.measure for each in constraints], "macs")}
     has = ", ".join(f"{name} {amount(name, value)}" for name, value in shown.items())
@@ -94,5 +94,11 @@ def amount(name: str, value: float) -> str:
     return format_count(value) if value >= 1000 else f"{value:.4g}"
 
 
-def _side(limit: Constraint) -> str:
-    return "of at most" if limit.sense == "max" else "of at least"
+def limit_text(limit: Constraint) -> str:
+    """A limit for people.
+
+    >>> limit_text(Constraint("macs", "max", 5e6))
+    'macs of at most 5M'
+    """
+    side = "of at most" if limit.sense == "max" else "of at least"
+    return f"{limit.measure} {side} {amount(limit.measure, limit.limit)}"

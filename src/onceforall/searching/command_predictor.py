@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from onceforall.console import NetworkProgress, print_table
+from onceforall.searching.command_options import interruptible, numbers, spreading_options
 
 __all__ = ["predictor"]
 
@@ -29,7 +30,8 @@ def predictor() -> None:
 @click.option("--calibration-images", type=click.IntRange(1), help="Those of the recipe by default.")
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Parts of the cross-validation.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws architectures and parts.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes of one thread each.")
+@click.option("--curve", metavar="N,N", help="Sizes of the learning curve; by default four up to 80 % of -n.")
+@spreading_options
 def fit(
     run_dir: Path,
     count: int,
@@ -40,7 +42,9 @@ def fit(
     calibration_images: int | None,
     folds: int,
     seed: int,
+    curve: str | None,
     workers: int,
+    executor: str,
 ) -> None:
     """Measure random architectures of RUN and learn to predict the others; write RUN/search/predictor.json.
 
@@ -51,13 +55,14 @@ def fit(
     Example:
       onceforall predictor fit runs/photos -n 200
       onceforall predictor fit runs/photos -n 500 --metric log_loss --workers 4
+      onceforall predictor fit runs/photos -n 625 --curve 100,200,500
     """
     from onceforall.runs import open_run
     from onceforall.searching.fitting import ceiling_text, fit_run, tables
 
     run = open_run(run_dir, data, phase)
     click.echo(f"{count} architectures after {run.phase!r} on {run.data.count(split)} {split} {run.data.inputs}")
-    try:
+    with interruptible():
         fitted = fit_run(
             run,
             count,
@@ -66,12 +71,11 @@ def fit(
             calibration_images=calibration_images,
             folds=folds,
             seed=seed,
+            curve=None if curve is None else numbers("--curve", curve),
             workers=workers,
+            executor=executor,
             progress=NetworkProgress(run.phase),
         )
-    except KeyboardInterrupt:
-        click.echo("interrupted; what was measured is kept, the same command goes on.", err=True)
-        raise SystemExit(130) from None
     for header, rows in tables(fitted):
         print_table(header, rows)
         click.echo()

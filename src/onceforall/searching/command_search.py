@@ -8,6 +8,7 @@ import click
 
 from onceforall.console import NetworkProgress, print_table
 from onceforall.errors import UserError, check_choice
+from onceforall.searching.command_options import factors, interruptible, spreading_options
 
 if TYPE_CHECKING:
     from onceforall.evaluation.engines import EngineSettings
@@ -39,8 +40,12 @@ __all__ = ["search"]
     "--members", type=click.IntRange(2), default=20, show_default=True, help="Networks to measure in a round."
 )
 @click.option("--candidates", type=click.IntRange(100), default=10_000, show_default=True, help="To judge in a round.")
+@click.option("--only", multiple=True, metavar="FACTOR=N,N", help="Search among these, as resolutions=48,64.")
+@click.option(
+    "--compare", type=click.IntRange(0), default=0, help="Also measure so many random networks and of the grid."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that measure.")
+@spreading_options
 @click.option("--data", type=click.Path(path_type=Path), help="Where the images are now.")
 @click.option("--force", is_flag=True, help="Take a latency table of another machine or engine version too.")
 @click.option("--phase", help="Weights after this phase; the newest by default.")
@@ -60,14 +65,19 @@ def search(
     rounds: int,
     members: int,
     candidates: int,
+    only: tuple[str, ...],
+    compare: int,
     seed: int,
     workers: int,
+    executor: str,
     data: Path | None,
     force: bool,
     phase: str | None,
     as_json: bool,
 ) -> None:
     """Find the sub-network of RUN for a budget; write the front of all that are worth having into RUN/search.
+
+    RUN may be an archive of `onceforall package`; without --data its own predictor answers, and nothing is measured.
 
     Without --predictor some networks are measured first, on validation, and a predictor is fitted. The networks that
     the search finds are measured too; the one that answers is chosen by that, and it alone is measured on test. What
@@ -76,18 +86,21 @@ def search(
     \b
     Example:
       onceforall search runs/photos --max-macs 50M
+      onceforall search family.zip --max-macs 50M
       onceforall search runs/photos --min-accuracy 0.9 --predictor runs/photos/search/predictor.json
       onceforall search runs/photos --max-latency-ms 20 --latency-table cpu.json --backend onnxruntime
     """
     from onceforall.evaluation.engines import BACKENDS
     from onceforall.evaluation.results import parse_budget
+    from onceforall.families import family_folder, is_family
     from onceforall.runs import open_run
+    from onceforall.searching.command_family import tell_family
     from onceforall.searching.predictor import Predictor
     from onceforall.searching.run_search import answer_row, search_run
 
     if backend is not None:
         check_choice("backend", backend, BACKENDS)
-    if max_latency_ms is not None and table_file is None:
+    if max_latency_ms is not None and table_file is None and not is_family(run_dir):
         raise UserError(
             "--max-latency-ms needs --latency-table, which says how long networks take on the device. Make it with: "
             f"onceforall latency build {run_dir} --backend {backend or 'onnxruntime'} --out latency.json"
@@ -97,25 +110,34 @@ def search(
     counts = {"max_macs": max_macs, "max_params": max_params, "max_weight_bytes": max_weight_bytes}
     limits: dict[str, float] = {name: parse_budget(text) for name, text in counts.items() if text is not None}
     limits |= {} if max_latency_ms is None else {"max_latency_ms": max_latency_ms}
-    run = open_run(run_dir, data, phase)
+    if data is None and is_family(run_dir):
+        goals = None if objectives is None else [name.strip() for name in objectives.split(",")]
+        how = {"objectives": goals, "candidates": candidates, "only": factors("--only", only), "seed": seed}
+        tell_family(run_dir, limits, min_accuracy, predictor_file, table_file, as_json, **how)
+        return
+    run = open_run(family_folder(run_dir), data, phase)
     if min_accuracy is not None:
         limits[f"{'min' if run.task.higher_is_better else 'max'}_{run.task.metric}"] = min_accuracy
     table, engine = (None, None) if table_file is None else _table(run, table_file, backend, force)
-    answer = search_run(
-        run,
-        limits,
-        objectives=None if objectives is None else [name.strip() for name in objectives.split(",")],
-        predictor=None if predictor_file is None else Predictor.load(predictor_file),
-        latency_table=table,
-        engine=engine,
-        samples=samples,
-        rounds=rounds,
-        members=members,
-        candidates=candidates,
-        seed=seed,
-        workers=workers,
-        progress=None if as_json else NetworkProgress(run.phase),
-    )
+    with interruptible():
+        answer = search_run(
+            run,
+            limits,
+            objectives=None if objectives is None else [name.strip() for name in objectives.split(",")],
+            predictor=None if predictor_file is None else Predictor.load(predictor_file),
+            latency_table=table,
+            engine=engine,
+            samples=samples,
+            rounds=rounds,
+            members=members,
+            candidates=candidates,
+            only=factors("--only", only),
+            compare=compare,
+            seed=seed,
+            workers=workers,
+            executor=executor,
+            progress=None if as_json else NetworkProgress(run.phase),
+        )
     if as_json:
         click.echo(json.dumps(answer_row(answer)))
     else:
@@ -164,6 +186,9 @@ def _tell(answer: "BudgetAnswer") -> None:
     if answer.latency is not None and answer.latency.noisy:
         click.echo("the machine was busy while latency was measured: take it again when nothing else runs.")
     judged, measured = (sum(getattr(each, what) for each in result.rounds) for what in ("candidates", "measured"))
+    if answer.comparison:
+        rows = [[row.name, str(row.networks), str(row.front), f"{row.hypervolume:.4f}"] for row in answer.comparison]
+        print_table(["way", "measured", "on its front", "hypervolume"], rows)
     click.echo(
         f"{judged} candidates judged, {measured} measured, {len(result.front)} on the front; {result.seconds:.0f} s"
     )

@@ -8,6 +8,7 @@ from onceforall.architecture import MAIN_PATH, Architecture
 from onceforall.choices import ABSENT
 from onceforall.errors import UserError
 from onceforall.search_space import SearchSpace
+from onceforall.searching import exit_sets
 
 __all__ = ["encode", "encode_ofa"]
 
@@ -19,16 +20,16 @@ STAGES, BLOCKS = 5, 4
 def encode(space: SearchSpace, architectures: Sequence[Architecture]) -> np.ndarray:
     """One-hot codes, (architectures, features) of zeros and ones.
 
-    Each variable of `space.variables()` with two or more choices has a column for each of them, and behind these one
-    that says that the variable does not exist, as the kernel of a block that a shorter stage does not run. One of them
-    is 1.
+    Each variable of the space (with those of `exit_sets`) that has two or more choices has a column for each of them,
+    and behind these one that says that the variable does not exist, as the kernel of a block that a shorter stage does
+    not run. One of them is 1.
 
     >>> space = SearchSpace.build(1, resolutions=[32], depths=[1, 2], kernel_sizes=[3, 5])
     >>> encode(space, [space.smallest()]).astype(int).tolist()  # depth, kernel of the first and of the second block
     [[1, 0, 0, 1, 0, 0, 0, 0, 1]]
     """
-    counts = [len(choices) for _, choices in space.variables()]
-    codes = np.array([space.encode(each) for each in architectures], np.int64).reshape(-1, len(counts))
+    counts = [len(choices) for _, choices in exit_sets.variables(space)]
+    codes = np.array([exit_sets.encode(space, each) for each in architectures], np.int64).reshape(-1, len(counts))
     blocks = [
         np.eye(count + 1)[np.where(code == ABSENT, count, code)]
         for count, code in zip(counts, codes.T, strict=True)

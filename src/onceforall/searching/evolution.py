@@ -58,7 +58,7 @@ def evolve(
     sooner where the space is used up, and after a fifth of them where none of these keeps the constraints.
 
     Args:
-        space: where to search; heights, paths and widths are searched as it offers them, with one exit each.
+        space: where to search; heights, paths, widths and sets of exits are searched as it offers them.
         measures: numbers of architectures.
         objectives: names of measures, from `read_objectives`.
         constraints: from `read_constraints`.

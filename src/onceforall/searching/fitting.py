@@ -15,7 +15,7 @@ from onceforall.evaluation.result_cache import digest_of_weights
 from onceforall.files import write_text
 from onceforall.runs import Run
 from onceforall.searching.measuring import measure_all
-from onceforall.searching.predictor import Fitting, fit_predictor, learning_curve
+from onceforall.searching.predictor import Fitting, curve_sizes, fit_predictor, learning_curve
 from onceforall.searching.predictor import kendall_tau as tau
 from onceforall.searching.sampling import spread_architectures
 
@@ -59,7 +59,9 @@ def fit_run(
     calibration_images: int | None = None,
     folds: int = 5,
     seed: int = 0,
+    curve: Sequence[int] | None = None,
     workers: int = 1,
+    executor: str = "loky",
     progress: Callable[[int, int], object] | None = None,
 ) -> FittedRun:
     """Measure `count` architectures of a run, fit a predictor, and write `search/predictor.json` with a report.
@@ -72,15 +74,21 @@ def fit_run(
         split: on whose images.
         calibration_images: training images for re-estimating batch normalisation; the recipe's number by default.
         folds, seed: of the cross-validation; the seed also draws the architectures.
-        workers, progress: as for `measure_all`.
+        curve: sizes of the learning curve; see `curve_sizes`.
+        workers, executor, progress: as for `measure_all`.
     """
     if count < folds:
         raise UserError(f"{count} architectures and {folds} folds: measure at least as many architectures as folds.")
+    curve_sizes(count, curve)  # refuses what cannot be before anything is measured
     space, name = run.supernet.space, metric or run.task.metric
     images = run.recipe.run.calibration_images if calibration_images is None else calibration_images
     architectures = spread_architectures(space, count, lambda each: cost(run.supernet, each).macs, seed=seed)
+    if len(architectures) < folds:
+        raise UserError(
+            f"the search space after {run.phase!r} has {len(architectures)} architectures: too few for {folds} folds."
+        )
     how = {"split": split, "calibration_images": images}
-    evaluations = measure_all(run, architectures, **how, workers=workers, progress=progress)
+    evaluations = measure_all(run, architectures, **how, workers=workers, executor=executor, progress=progress)
     check_choice("metric", name, evaluations[0].metrics)
     own = name == run.task.metric
     higher = run.task.higher_is_better if own else QUALITIES.get(name, Quantity(name)).higher_is_better
@@ -98,7 +106,7 @@ def fit_run(
         facts=facts,
     )
     ceiling = _ceiling(evaluations, seed) if own else None
-    fitted = FittedRun(fitting, ceiling, learning_curve(fitting.predictor), run.data.count(split), ())
+    fitted = FittedRun(fitting, ceiling, learning_curve(fitting.predictor, curve), run.data.count(split), ())
     return _write(fitted, run.folder / "search")
 
 
@@ -146,11 +154,16 @@ def tables(fitted: FittedRun) -> list[Table]:
         for score in fitted.fitting.candidates
     ]
     curve = [
-        [str(point["architectures"]), f"{point['tau']:.3f}", f"{point['low']:.3f} to {point['high']:.3f}"]
+        [
+            str(point["architectures"]),
+            f"{point['tau']:.3f}",
+            f"{point['low']:.3f} to {point['high']:.3f}",
+            f"{point['rmse']:.4g}",
+        ]
         for point in fitted.curve
     ]
     found = [(["candidate", "tau", "RMSE", "within 1 SD", "within 2 SD"], candidates)]
-    return found + ([(["architectures", "tau", "of five parts"], curve)] if curve else [])
+    return found + ([(["architectures", "tau", "of five parts", "RMSE"], curve)] if curve else [])
 
 
 def _write(fitted: FittedRun, folder: Path) -> FittedRun:

@@ -59,7 +59,7 @@ async function copy(text) {{
   }}
   said.textContent = done ? "Copied:" : "The browser keeps its clipboard; copy this:";
 }}
-Plotly.newPlot(picture, page.traces, page.layout, {{responsive: true, displaylogo: false}}).then(() => {{
+Plotly.newPlot(picture, page.traces, page.layout, {{responsive: true, displayModeBar: false}}).then(() => {{
   picture.on("plotly_click", (event) => copy(event.points[0].customdata));
 }});
 </script>

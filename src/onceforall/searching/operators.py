@@ -14,6 +14,7 @@ from pymoo.core.sampling import Sampling
 
 from onceforall.architecture import Architecture
 from onceforall.search_space import SearchSpace
+from onceforall.searching import exit_sets
 
 __all__ = ["ArchitectureProblem", "Cross", "Distinct", "Mutate", "Start"]
 
@@ -54,7 +55,7 @@ class Start(Sampling):
 
     def _do(self, problem: Problem, n_samples: int, *args: Any, random_state: Any = None, **kwargs: Any) -> np.ndarray:
         rng, given = _rng(random_state), list(self.given)[:n_samples]
-        return _column(given + [self.space.sample(rng) for _ in range(n_samples - len(given))])
+        return _column(given + [exit_sets.sample(self.space, rng) for _ in range(n_samples - len(given))])
 
 
 @final
@@ -67,7 +68,8 @@ class Cross(Crossover):
 
     def _do(self, problem: Problem, X: np.ndarray, *args: Any, random_state: Any = None, **kwargs: Any) -> np.ndarray:
         rng = _rng(random_state)
-        children = [self.space.crossover(one, other, rng) for one, other in zip(X[0, :, 0], X[1, :, 0], strict=True)]
+        parents = zip(X[0, :, 0], X[1, :, 0], strict=True)
+        children = [exit_sets.crossover(self.space, one, other, rng) for one, other in parents]
         return _column(children)[None]  # (children, matings, variables)
 
 
@@ -77,11 +79,11 @@ class Mutate(Mutation):
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
-        self.space, self.probability = space, min(0.5, 2 / len(space.variables()))
+        self.space, self.probability = space, min(0.5, 2 / len(exit_sets.variables(space)))
 
     def _do(self, problem: Problem, X: np.ndarray, *args: Any, random_state: Any = None, **kwargs: Any) -> np.ndarray:
         rng = _rng(random_state)
-        return _column([self.space.mutate(architecture, rng, self.probability) for architecture in X[:, 0]])
+        return _column([exit_sets.mutate(self.space, each, rng, self.probability) for each in X[:, 0]])
 
 
 @final

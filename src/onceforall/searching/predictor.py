@@ -6,6 +6,7 @@ needs the order more than the value.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from onceforall.searching.candidates import CANDIDATES, Model, find_parameters, 
 from onceforall.searching.encoding import encode
 from onceforall.searching.scales import Scale, scale_of
 
-__all__ = ["CandidateScore", "Fitting", "Predictor", "fit_predictor", "kendall_tau", "learning_curve"]
+__all__ = ["CandidateScore", "Fitting", "Predictor", "curve_sizes", "fit_predictor", "kendall_tau", "learning_curve"]
 
 FEWEST = 10  # architectures from which a point of the learning curve is computed
 KEYS = (
@@ -297,26 +298,45 @@ def kendall_tau(one: Sequence[float] | np.ndarray, other: Sequence[float] | np.n
     return float(found.statistic)
 
 
-def learning_curve(predictor: Predictor) -> list[dict[str, float]]:
-    """How tau grows with the number of measured architectures, on a fifth that is held out.
+def curve_sizes(count: int, given: Sequence[int] | None) -> list[int]:
+    """At how many of `count` architectures, of which a fifth is held out, there are points of a learning curve.
 
-    Each fifth is held out once; `tau` is the mean over the five, `low` and `high` the least and the largest. From the
-    remaining four fifths the model is fitted to a part of `architectures`: all, half, a quarter, an eighth, down to 10.
+    By default all of the others, half, a quarter, an eighth, down to 10. Raises `UserError` for an impossible size.
     """
-    features = encode(predictor.space, predictor.architectures)
-    values = predictor.scale.forward(np.array(predictor.scores))
-    if len(values) < 5 * FEWEST // 2:
-        return []
-    parts = _parts(len(values), 5, predictor.seed)
-    most = len(values) - len(parts[0])
+    most = count - math.ceil(count / 5)
+    if given is None:
+        return [] if count < 5 * FEWEST // 2 else [most // n for n in (8, 4, 2, 1) if most // n >= FEWEST]
+    for size in given:
+        if not 2 <= size <= most:
+            raise UserError(
+                f"a point of the learning curve at {size} architectures: of {count} a fifth is held out, give 2 to "
+                f"{most} or measure {math.ceil(size / 0.8)}."
+            )
+    return sorted(given)
+
+
+def learning_curve(predictor: Predictor, sizes: Sequence[int] | None = None) -> list[dict[str, float]]:
+    """How good predictions become with the number of measured architectures, on a fifth that is held out.
+
+    Each fifth is held out once; `tau` is the mean over the five, `low` and `high` the least and the largest, `rmse`
+    the root mean squared error over all, in units of the metric. The model is fitted to so many random ones of the
+    other four fifths; see `curve_sizes`.
+    """
+    features, scores = encode(predictor.space, predictor.architectures), np.array(predictor.scores)
+    values = predictor.scale.forward(scores)
+    parts, sizes = _parts(len(values), 5, predictor.seed), curve_sizes(len(values), sizes)
     out = []
-    for size in sorted(most // divisor for divisor in (1, 2, 4, 8) if most // divisor >= FEWEST):
-        taus = []
+    for size in sizes:
+        taus, squares = [], []
         for held_out in parts:
             rest = np.concatenate([part for part in parts if part is not held_out])
             known = np.random.default_rng([predictor.seed, 0xC0DE]).permutation(rest)[:size]
             parameters = find_parameters(predictor.candidate, features[known], values[known])
             model = fit(predictor.candidate, parameters, features[known], values[known], predictor.seed)
-            taus.append(kendall_tau(model.predict(features[held_out])[0], values[held_out]))
-        out.append({"architectures": size, "tau": float(np.mean(taus)), "low": min(taus), "high": max(taus)})
+            mean, _ = predictor.scale.back(model.predict(features[held_out])[0], np.zeros(len(held_out)))
+            taus.append(kendall_tau(mean, scores[held_out]))
+            squares.append((mean - scores[held_out]) ** 2)
+        rmse = float(np.sqrt(np.concatenate(squares).mean()))
+        point = {"architectures": size, "tau": float(np.mean(taus)), "low": min(taus), "high": max(taus)}
+        out.append(point | {"rmse": rmse})
     return out

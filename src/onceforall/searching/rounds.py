@@ -9,6 +9,7 @@ import numpy as np
 
 from onceforall.architecture import Architecture
 from onceforall.errors import UserError
+from onceforall.search_space import SearchSpace
 from onceforall.searching.evolution import Candidates, evolve, non_dominated
 from onceforall.searching.problem import (
     Constraint,
@@ -82,7 +83,7 @@ class SearchResult:
         front: networks that keep the constraints and that no other dominates, by the last objective. Where there was
             something to measure with, all of them are measured; empty where nothing keeps the constraints.
         nearest: the network that breaks the constraints least.
-        archive: every measured network, those that were given too; without measuring the front.
+        archive: every measured network where it searched, those that were given too; without measuring the front.
         rounds: what each round did.
         seconds: wall time, measuring and fitting included.
     """
@@ -101,11 +102,20 @@ class SearchResult:
         """1 where less of a measure is better, -1 where more is."""
         return -1 if name == self.metric and self.higher_is_better else 1
 
+    def keeps_limits(self, member: Member) -> bool:
+        """Whether a network keeps the constraints."""
+        return _keeps(self.constraints, member)
+
+
+def _keeps(limits: Sequence[Constraint], member: Member) -> bool:
+    return all(limit.excess(np.array(member.values[limit.measure])) <= 0 for limit in limits)
+
 
 def search(
     supernet: Supernet,
     predictor: Model | None,
     *,
+    space: SearchSpace | None = None,
     objectives: Sequence[str] | None = None,
     constraints: Mapping[str, float] | None = None,
     latency_table: LatencyModel | None = None,
@@ -121,14 +131,15 @@ def search(
     """Find the sub-networks that are worth having.
 
     Args:
-        supernet: the network whose space is searched.
+        supernet: the network.
+        space: where to search, a part of the network's space; all of it by default.
         predictor: of the metric; None to trade off costs alone.
         objectives: measures to trade off; by default the metric and latency or, without a table, multiply-adds.
         constraints: limits, as {"max_macs": 5e6, "min_accuracy": 0.9}.
         latency_table: for the measure "latency_ms".
         measure: evaluates networks truly; without it the front is the predicted one.
         fit: makes the predictor of the next round from all that was measured; without it the predictor stays.
-        measured: metrics that are known already; they are candidates for the front too.
+        measured: metrics that are known already; those in `space` are candidates for the front too.
         rounds: how often to search and measure.
         members: how many networks of each round's front to measure, evenly along it, its ends among them.
         candidates, population, seed: see `evolve`.
@@ -146,7 +157,7 @@ def search(
         raise UserError(f"rounds {rounds} with {members} members: give at least 1 with 2.")
     if predictor is None and (measure is not None or measured):
         raise UserError("measured networks need a predictor, which says what the metric is.")
-    begun = time.perf_counter()
+    begun, space = time.perf_counter(), space or supernet.space
     known, predictions = dict(measured or {}), {}
     history: list[Round] = []
     start: Sequence[Architecture] = ()
@@ -155,7 +166,7 @@ def search(
         goals = read_objectives(measures, objectives)
         limits = read_constraints(measures, constraints or {})
         found = evolve(
-            supernet.space,
+            space,
             measures,
             goals,
             limits,
@@ -177,7 +188,8 @@ def search(
             break
         predictor = predictor if fit is None else fit(known)
     member = _member_maker(measures, known, predictions)
-    archive = tuple(map(member, known if measure is not None else dict.fromkeys([*found.front, *known])))
+    there = [architecture for architecture in known if architecture in space]
+    archive = tuple(map(member, there if measure is not None else dict.fromkeys([*found.front, *there])))
     front = _front(archive, goals, limits, measures) if measure is not None else tuple(map(member, found.front))
     metric, higher = measures.metric, predictor is not None and predictor.higher_is_better
     nearest, seconds = member(found.nearest), time.perf_counter() - begun
@@ -226,7 +238,7 @@ def _front(
     archive: Sequence[Member], goals: Sequence[str], limits: Sequence[Constraint], measures: Measures
 ) -> tuple[Member, ...]:
     """The members that keep the constraints and are dominated by none that does, by the last objective."""
-    kept = [m for m in archive if all(limit.excess(np.array(m.values[limit.measure])) <= 0 for limit in limits)]
+    kept = [member for member in archive if _keeps(limits, member)]
     if not kept:
         return ()
     signs = [-1 if measures.higher_is_better(name) else 1 for name in goals]

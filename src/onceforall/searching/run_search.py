@@ -14,8 +14,10 @@ from onceforall.evaluation.latency import Latency
 from onceforall.evaluation.result_cache import digest_of_weights
 from onceforall.files import write_json
 from onceforall.runs import Run
+from onceforall.search_space import SearchSpace
 from onceforall.searching.archive import export_command, member_row, write_archive, write_network
 from onceforall.searching.budget import choose, distances, nearest_in_cost, nothing_fits
+from onceforall.searching.comparison import FrontRow, compare_fronts, comparison_architectures
 from onceforall.searching.latency_measuring import best_estimate_ms, measuring
 from onceforall.searching.measuring import measure_all
 from onceforall.searching.predictor import Predictor, fit_predictor
@@ -42,6 +44,7 @@ class BudgetAnswer:
         command: exports it.
         folder: where the front is.
         result: all that the search found.
+        comparison: the search beside random and grid networks, where that was asked for.
     """
 
     chosen: Member
@@ -52,6 +55,7 @@ class BudgetAnswer:
     command: str
     folder: Path
     result: SearchResult
+    comparison: tuple[FrontRow, ...]
 
 
 def search_run(
@@ -66,8 +70,11 @@ def search_run(
     rounds: int = 2,
     members: int = 20,
     candidates: int = 10_000,
+    only: Mapping[str, Sequence[Any]] | None = None,
+    compare: int = 0,
     seed: int = 0,
     workers: int = 1,
+    executor: str = "loky",
     progress: Progress | None = None,
 ) -> BudgetAnswer:
     """Find the network of a run that answers `limits`, and write the front into `search` in the run's folder.
@@ -81,7 +88,10 @@ def search_run(
         engine: with which the table was made; the chosen network is timed on it. None to leave that out.
         samples: networks to measure for a predictor.
         rounds, members, candidates, seed: see `search`.
-        workers, progress: see `measure_all`.
+        only: choices of factors to search among, as {"resolutions": [64]}; see `SearchSpace.restrict`.
+        compare: also measure so many random networks and at most so many of the grid, and tell how good their fronts
+            are; 0 for none.
+        workers, executor, progress: see `measure_all`.
 
     Raises `UserError`, with the nearest network and what it costs, where no network keeps the limits.
     """
@@ -89,17 +99,18 @@ def search_run(
     facts = {"split": "validation", "calibration_images": images, "weights": digest_of_weights(run.supernet)}
     if engine is not None:
         engine.check_installed()
-    _check_costs(run, limits, latency_table, seed)
+    space = run.supernet.space.restrict(**dict(only or {}))
+    _check_costs(run, limits, latency_table, space, seed)
+    spreading = {"workers": workers, "executor": executor, "progress": progress}
 
     def measure(architectures: Sequence[Architecture]) -> list[float]:
-        found = measure_all(run, architectures, calibration_images=images, workers=workers, progress=progress)
+        found = measure_all(run, architectures, calibration_images=images, **spreading)
         return [evaluation.metrics[metric] for evaluation in found]
 
     def fit(scores: Mapping[Architecture, float]) -> Predictor:
-        higher, space = run.task.higher_is_better, run.supernet.space
-        how = {"metric": metric, "higher_is_better": higher, "seed": seed, "facts": facts}
+        how = {"metric": metric, "higher_is_better": run.task.higher_is_better, "seed": seed, "facts": facts}
         how["images"] = run.data.count("validation")
-        return fit_predictor(space, list(scores), list(scores.values()), **how).predictor
+        return fit_predictor(run.supernet.space, list(scores), list(scores.values()), **how).predictor
 
     if predictor is None:
         drawn = spread_architectures(run.supernet.space, samples, lambda a: cost(run.supernet, a).macs, seed=seed)
@@ -111,6 +122,7 @@ def search_run(
     result = search(
         run.supernet,
         predictor,
+        space=space,
         objectives=objectives,
         constraints=limits,
         latency_table=latency_table,
@@ -124,17 +136,41 @@ def search_run(
     )
     if not result.front:
         raise UserError(_refuse(run, result.constraints, result.nearest))
+    comparison: tuple[FrontRow, ...] = ()
+    if compare:
+        measures = Measures(run.supernet, predictor, latency_table)
+        ways = comparison_architectures(space, compare, seed)
+        comparison = compare_fronts(result, {name: _members(measures, ways[name], measure) for name in ways})
+    facts = facts | {"phase": run.phase, "seed": seed, "only": dict(only or {}), "environment": environment()}
+    return _answer(run, result, engine, comparison, facts)
+
+
+def _answer(
+    run: Run,
+    result: SearchResult,
+    engine: EngineSettings | None,
+    comparison: tuple[FrontRow, ...],
+    facts: Mapping[str, Any],
+) -> BudgetAnswer:
+    """Choose a network, measure it on test and, with an engine, its latency; write everything."""
     chosen = choose(result)
-    [on_test] = measure_all(run, [chosen.architecture], split="test", calibration_images=images)
+    [test] = measure_all(run, [chosen.architecture], split="test", calibration_images=facts["calibration_images"])
     latency = None
     if engine is not None:
         with measuring(run.supernet, engine, warmup_seconds=0.1, max_seconds=0.3) as time_networks:
             [latency] = time_networks([chosen.architecture])
-    folder = write_archive(run.folder, result, facts | {"phase": run.phase, "seed": seed, "environment": environment()})
+    folder = write_archive(run.folder, result, facts, comparison)
     network = write_network(run.folder, chosen.architecture)
-    command = export_command(run.folder, network)
     answer = BudgetAnswer(
-        chosen, on_test.metrics[metric], latency, distances(result, chosen), network, command, folder, result
+        chosen,
+        test.metrics[run.task.metric],
+        latency,
+        distances(result, chosen),
+        network,
+        export_command(run.folder, network),
+        folder,
+        result,
+        comparison,
     )
     write_json(folder / "chosen.json", answer_row(answer))
     return answer
@@ -150,17 +186,28 @@ def answer_row(answer: BudgetAnswer) -> dict[str, Any]:
         "latency_ms_measured": None if latency is None else best_estimate_ms(latency),
         "latency": None if latency is None else asdict(latency),
         "distances": answer.distances,
+        "comparison": [asdict(row) for row in answer.comparison],
         "network": str(answer.network),
         "export": answer.command,
     }
 
 
-def _check_costs(run: Run, limits: Mapping[str, float], latency_table: LatencyModel | None, seed: int) -> None:
+def _members(
+    measures: Measures, architectures: Sequence[Architecture], measure: Callable[[Sequence[Architecture]], list[float]]
+) -> list[Member]:
+    scores = zip(architectures, measure(architectures), strict=True)
+    rows = [(each, {**measures.row(each), str(measures.metric): score}) for each, score in scores]
+    return [Member(architecture, values, None, None, True) for architecture, values in rows]
+
+
+def _check_costs(
+    run: Run, limits: Mapping[str, float], latency_table: LatencyModel | None, space: SearchSpace, seed: int
+) -> None:
     """Refuse limits of cost that no network keeps, before anything is measured."""
     measures = Measures(run.supernet, None, latency_table)
     metric = {f"min_{run.task.metric}", f"max_{run.task.metric}"}
     constraints = read_constraints(measures, {name: limit for name, limit in limits.items() if name not in metric})
-    nearest = nearest_in_cost(measures, constraints, seed) if constraints else None
+    nearest = nearest_in_cost(measures, constraints, space, seed) if constraints else None
     if nearest is not None:
         raise UserError(_refuse(run, constraints, Member(nearest, measures.row(nearest), None, None, False)))
 

@@ -8,6 +8,7 @@ from itertools import islice
 from onceforall.architecture import Architecture
 from onceforall.errors import UserError
 from onceforall.search_space import SearchSpace
+from onceforall.searching import exit_sets
 
 __all__ = ["spread_architectures"]
 
@@ -25,7 +26,7 @@ def spread_architectures(
     100 gets the 100 again. A space that is smaller than `count` gives all it has, as far as drawing finds them.
 
     Args:
-        space: with one exit drawn for each architecture.
+        space: where to draw; of a network with early exits also which of them answer.
         count: how many; at least 2.
         macs: multiply-adds of an architecture.
         seed: another one gives others.
@@ -57,6 +58,7 @@ def _draws(space: SearchSpace, rng: random.Random) -> Iterator[Architecture]:
 
     Independent uniform draws of many variables all cost about the same; a random power of the uniform number leans.
     """
+    variables = exit_sets.variables(space)
     while True:
         power = math.exp(rng.uniform(-2, 2))
-        yield space.decode([int(rng.random() ** power * len(choices)) for _, choices in space.variables()])
+        yield exit_sets.decode(space, [int(rng.random() ** power * len(choices)) for _, choices in variables])

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from onceforall.architecture import Architecture
+from onceforall.bundles import INPUT, require
 from onceforall.errors import UserError
-from onceforall.onnx_files import INPUT, require
 from onceforall.supernets.supernet import Supernet
 
 if TYPE_CHECKING:
