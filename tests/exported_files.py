@@ -1,4 +1,4 @@
-"""Small networks in ONNX files as `onceforall export` writes them, made by hand: what they answer is known."""
+"""Small networks in bundles as `onceforall export` writes them, made by hand: what they answer is known."""
 
 import json
 from collections.abc import Sequence
@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
+from onceforall.bundles import ABOUT, checksum, seal
 from onceforall.data import LabelScheme, VolumePreparation
-from onceforall.onnx_files import FORMAT
 
 BRIGHT = LabelScheme("bright", "softmax", ("background", "bright"), ((0,), (7,)))
 
 
-def write_network(
-    path: Path, weight: np.ndarray, bias: Sequence[float], size: Sequence[int], outputs: int = 1, **about: Any
-) -> Path:
-    """`outputs` outputs that are all weight (K, C) x channels + bias (K,), in each pixel; of images its mean."""
+def conv_model(weight: np.ndarray, bias: Sequence[float], size: Sequence[int], outputs: int = 1) -> bytes:
+    """An ONNX file whose outputs "logits_0", ... are weight (K, C) x channels + bias (K,) in each pixel.
+
+    Of images it is the mean over the pixels.
+    """
     kernel = np.asarray(weight, np.float32).reshape(*np.shape(weight), *([1] * len(size)))
     constants = [
         helper.make_tensor("weight", TensorProto.FLOAT, kernel.shape, kernel.ravel()),
@@ -34,11 +35,48 @@ def write_network(
     answers = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
     graph = helper.make_graph(nodes, "network", [given], answers, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    shape = {"name": "images", "channels": int(kernel.shape[1]), "size": list(size)}
-    about = {"format": FORMAT, "input": shape, "exit_weights": [1 / outputs] * outputs, **about}
-    helper.set_model_props(model, {key: json.dumps(value) for key, value in about.items()})
-    path.write_bytes(model.SerializeToString())
-    return path
+    return model.SerializeToString()
+
+
+def write_bundle(folder: Path, models: Sequence[bytes], channels: int, size: Sequence[int], **about: Any) -> Path:
+    """A bundle of ONNX files, one for each part."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"part_{number}.onnx" for number in range(len(models))]
+    for name, data in zip(names, models, strict=True):
+        (folder / name).write_bytes(data)
+    known = {
+        "engine": "onnxruntime",
+        "precision": "fp32",
+        "parts": names,
+        "thresholds": [],
+        "classes": ["a", "b"],
+        "task": {"kind": "classification"},
+        "input": {"name": "images", "channels": channels, "size": list(size), "batch": None, "any_size": False},
+        "preparation": {"channels": channels},
+        "exit_weights": [1.0],
+        "architecture": {},
+        "architecture_text": "one convolution",
+        "cost": {"params": 1, "macs": 2},
+        "kept_fp32": [],
+        "check": {"inputs": 4, "relative": 1e-6, "agreement": 1.0},
+        "accepted": True,
+        "objection": None,
+        "metrics": None,
+        "latency": None,
+        "bytes": sum(map(len, models)),
+        "requirements": ["numpy", "onnxruntime"],
+    }
+    files = {name: checksum(folder / name) for name in names}
+    (folder / ABOUT).write_text(json.dumps(seal({**known, **about, "files": files})))
+    return folder
+
+
+def write_network(
+    folder: Path, weight: np.ndarray, bias: Sequence[float], size: Sequence[int], outputs: int = 1, **about: Any
+) -> Path:
+    """A bundle of `conv_model`."""
+    model = conv_model(weight, bias, size, outputs)
+    return write_bundle(folder, [model], np.shape(weight)[1], size, **{"exit_weights": [1 / outputs] * outputs} | about)
 
 
 def bright_network(

@@ -82,7 +82,12 @@ def test_from_images_to_a_verified_file(photos, tmp_path):
     check_grids(run)
     exported = invoke("export", run, "best", "--max-macs", "5M")
     assert exported.exit_code == 0, exported.output
-    assert "differs from PyTorch by at most" in exported.output and (run / "model.onnx").is_file()
+    assert "differs from PyTorch by at most" in exported.output and "accuracy on validation data" in exported.output
+    bundle = run / "bundle-onnx-fp32"
+    assert (bundle / "model.onnx").is_file() and (bundle / "front.png").is_file()
+    assert "files are as they were written" in invoke("inspect", bundle).output
+    predicted = invoke("predict", bundle, photos, "--out", tmp_path / "answers")
+    assert predicted.exit_code == 0 and "predicted 48 of 48" in predicted.output, predicted.output
     assert invoke("report", run).exit_code == 0 and (run / "report.html").is_file()
 
 
@@ -124,6 +129,9 @@ def check_grids(run):
         (("train", "digits-ps", "--rseume"), "--resume"),
         (("evaluate", "nowhere"), "holds no run"),
         (("export", "nowhere"), "holds no run"),
+        (("export", "nowhere", "--format", "opnvino"), "Did you mean 'openvino'"),
+        (("export", "nowhere", "--precision", "int4"), "'int4' is not one of"),
+        (("inspect", "nowhere"), "nowhere does not exist: give the folder of a bundle"),
         (("report", "nowhere"), "nowhere"),
         (("data", "check", "nowhere"), "does not exist"),
         (("recipes", "digits"), "Did you mean 'digits-ps'"),

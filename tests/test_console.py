@@ -94,3 +94,22 @@ def test_mistakes_and_interruptions_are_one_line(raised, code, text):
 
     result = CliRunner().invoke(group, ["fail"])
     assert result.exit_code == code and text in result.output and result.output.count("\n") == 1
+
+
+def test_a_package_that_was_left_out_is_named():
+    @click.group(cls=Commands)
+    def program():
+        pass
+
+    def needing(name):
+        def command():
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+        return command
+
+    program.command("train")(needing("torch"))
+    program.command("broken")(needing("onceforall.missing"))
+    result = CliRunner().invoke(program, ["train"])
+    assert result.exit_code == 2
+    assert result.output == "error: this needs the package torch, which is not installed: pip install onceforall.\n"
+    assert isinstance(CliRunner().invoke(program, ["broken"]).exception, ModuleNotFoundError), "a defect stays one"

@@ -1,7 +1,7 @@
 """The documentation is true: every command and every Python block of README, CONTRIBUTING and docs/ runs.
 
 How the fenced blocks of one document are read, from top to bottom, all in one temporary folder that holds copies of
-`examples/` and `benchmarks/` and a small folder of pictures `photos/<class>/*.png`:
+`examples/` and `benchmarks/`, a small folder of pictures `photos/<class>/*.png` and one of volumes `heads`:
 
 - ```bash    each line is a command (`\\` at its end continues it), run by bash; a line that starts with # is a comment.
 - ```console only lines that start with "$ " are commands; the others are output, which is not compared.
@@ -29,6 +29,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from volume_files import make_volumes
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     path.relative_to(ROOT).as_posix()
@@ -40,6 +42,9 @@ TIMEOUT = 900  # seconds for one command
 # Start of a command -> what is added to it here so that a long training is short. Keep the commands themselves true.
 SHORTER: dict[str, str] = {
     "onceforall train": "--set schedule.total_epochs=6 --set network.width_mult=0.25 --set phases.all.batch_size=16",
+    "onceforall train volumes-prox-mr": "--set network.resolutions=[8,12] --set network.poolings=1 "
+    "--set network.kernel_sizes=[3] --set data.test_fraction=0.4 --set data.validation_fraction=0.2 "
+    "--set run.calibration_images=4 --set schedule.total_epochs=4",
 }
 
 
@@ -173,6 +178,7 @@ def reader(tmp_path, monkeypatch) -> Path:
     """The folder in which a reader of the documentation types."""
     here = tmp_path / "reader"
     make_photos(here / "photos")
+    make_volumes(here / "heads", 10, (12, 12, 12))
     for part in ("examples", "benchmarks"):
         shutil.copytree(ROOT / part, here / part, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(here)

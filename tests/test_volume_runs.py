@@ -89,5 +89,5 @@ def test_a_run_that_was_rolled_back_goes_on_and_is_exported(runs, tmp_path):
     before = (runs[1] / "run.json").read_text(), (runs[1] / "metrics.jsonl").read_text()
     train_volumes(runs[1].parent / "heads", runs[1], *RULE, resume=True)
     assert ((runs[1] / "run.json").read_text(), (runs[1] / "metrics.jsonl").read_text()) == before
-    invoke("export", runs[1], "largest", "--out", tmp_path / "net.onnx")
-    assert (tmp_path / "net.onnx").is_file()
+    invoke("export", runs[1], "largest", "--out", tmp_path / "net")
+    assert (tmp_path / "net" / "model.onnx").is_file()

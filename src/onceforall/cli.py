@@ -14,6 +14,12 @@ import click
 from onceforall import __version__
 from onceforall.comparison.command import compare
 from onceforall.console import Commands, NetworkProgress, print_table, reading_progress
+from onceforall.deploying.command_exits import exits, export_exits
+from onceforall.deploying.command_export import export, tell_export
+from onceforall.deploying.command_finetune import finetune
+from onceforall.deploying.command_import import export_mit, import_mit
+from onceforall.deploying.command_inspect import inspect
+from onceforall.deploying.command_package import package, unpack
 from onceforall.errors import UserError
 from onceforall.growing.command import grow
 from onceforall.predict.command import predict
@@ -23,7 +29,6 @@ from onceforall.searching.command_search import search
 from onceforall.studies.command import study
 
 if TYPE_CHECKING:
-    from onceforall.exporting import ExportReport
     from onceforall.runs import Run
 
 __all__ = ["main"]
@@ -46,10 +51,19 @@ def main() -> None:
 main.add_command(study)
 main.add_command(compare)
 main.add_command(grow)
+main.add_command(export)
+main.add_command(inspect)
 main.add_command(predict)
 main.add_command(latency_commands)
 main.add_command(predictor)
 main.add_command(search)
+main.add_command(finetune)
+main.add_command(import_mit)
+main.add_command(export_mit)
+main.add_command(exits)
+main.add_command(export_exits)
+main.add_command(package)
+main.add_command(unpack)
 
 _SET = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a field of the recipe; may be repeated."
@@ -69,8 +83,10 @@ def quickstart(out: Path, overrides: tuple[str, ...]) -> None:
     Example:
       onceforall quickstart --out runs/quickstart
     """
+    from onceforall.deploying.export_run import bundle_folder, export_run
+    from onceforall.exporting import ExportOptions
     from onceforall.recipes import make_recipe
-    from onceforall.runs import export_run, find_architecture, open_run, train_run
+    from onceforall.runs import find_architecture, open_run, train_run
 
     train_run(make_recipe("digits-ps", overrides), out)
     run = open_run(out)
@@ -80,8 +96,7 @@ def quickstart(out: Path, overrides: tuple[str, ...]) -> None:
     budget = largest["macs"] // 2
     architecture = find_architecture(run, "best", max_macs=budget)
     click.echo(f"\nbest on validation within half the largest's multiply-adds: {architecture}")
-    report = export_run(run, architecture, out / "model.onnx")
-    _tell_export(report)
+    tell_export(export_run(run, architecture, bundle_folder(out, ExportOptions())))
     page = _report(out)
     click.echo(f"picture: {out / 'results' / 'test-front.png'}\nreport:  {page}")
 
@@ -235,45 +250,6 @@ def report(run_dir: Path) -> None:
 
 
 @main.command()
-@_RUN
-@click.argument("arch", default="best")
-@_DATA
-@click.option("--format", "file_format", type=click.Choice(["onnx"]), default="onnx", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="The file; RUN/model.onnx by default.")
-@click.option("--max-macs", help="Budget of 'best', such as 5M.")
-@click.option("--max-params", help="Budget of 'best', such as 800K.")
-@click.option("--force", is_flag=True, help="Keep a file that fails the check.")
-def export(
-    run_dir: Path,
-    arch: str,
-    data: Path | None,
-    file_format: str,
-    out: Path | None,
-    max_macs: str | None,
-    max_params: str | None,
-    force: bool,
-) -> None:
-    """Export one sub-network of RUN as a verified file.
-
-    ARCH is 'largest', 'smallest', JSON, a JSON file, or 'best': the best on validation among the architectures that
-    `evaluate --split validation` measured, within the budgets.
-
-    \b
-    Example:
-      onceforall evaluate runs/photos --split validation -n 50
-      onceforall export runs/photos best --max-macs 5M
-    """
-    from onceforall.evaluation.results import parse_budget
-    from onceforall.runs import export_run, find_architecture, open_run
-
-    run = open_run(run_dir, data)
-    budgets = [None if text is None else parse_budget(text) for text in (max_macs, max_params)]
-    architecture = find_architecture(run, arch, max_macs=budgets[0], max_params=budgets[1])
-    click.echo(f"architecture: {architecture}")
-    _tell_export(export_run(run, architecture, out or run_dir / f"model.{file_format}", force=force))
-
-
-@main.command()
 @click.argument("name", required=False)
 def recipes(name: str | None) -> None:
     """List the recipes, or show one whole.
@@ -282,16 +258,16 @@ def recipes(name: str | None) -> None:
     Example:
       onceforall recipes digits-ps
     """
-    import inspect
+    from inspect import getdoc
 
     from onceforall.recipes import RECIPES, make_recipe
 
     if name is None:
         for key, function in RECIPES.items():
-            click.echo(f"{key:18}  {(inspect.getdoc(function) or '').splitlines()[0]}")
+            click.echo(f"{key:18}  {(getdoc(function) or '').splitlines()[0]}")
         return
     made = make_recipe(name)
-    click.echo(inspect.getdoc(RECIPES[name]))
+    click.echo(getdoc(RECIPES[name]))
     click.echo(json.dumps(made.to_dict(), indent=2))
 
 
@@ -386,12 +362,3 @@ def _report(run_dir: Path) -> Path:
     from onceforall.report import write_report
 
     return write_report(run_dir)
-
-
-def _tell_export(report: "ExportReport") -> None:
-    click.echo(
-        f"exported {report.path} ({report.bytes / 1e6:.2f} MB, {sum(report.nodes.values())} nodes, "
-        f"opset {report.opset}): "
-        f"differs from PyTorch by at most {report.max_difference:.2g} where outputs reach {report.scale:.2g}, "
-        f"on {report.images} held-out inputs; {report.agreement:.2%} equal answers"
-    )

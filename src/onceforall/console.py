@@ -11,6 +11,8 @@ from onceforall.errors import UserError
 
 __all__ = ["Commands", "NetworkProgress", "print_table", "reading_progress"]
 
+LEFT_OUT = ("torch", "omegaconf", "safetensors", "scipy", "sklearn", "tensorboard", "PIL", "numpy")
+"""Packages that a device without PyTorch may lack (`pip install --no-deps onceforall`)."""
 LINE_EVERY = 60.0  # seconds between lines where there is no terminal
 
 
@@ -56,11 +58,20 @@ class Commands(click.Group):
     """Commands whose mistakes and interruptions end in one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a `UserError` ends in its line and exit code 2, an interruption in one and 130."""
+        """Run the command; a `UserError` ends in its line and exit code 2, an interruption in one and 130.
+
+        So does a package that was left out on a device, in a line that names it and exit code 2.
+        """
         try:
             return super().invoke(ctx)
         except UserError as error:
             raise _Failure(" ".join(str(error).split()), 2) from error
+        except ModuleNotFoundError as error:
+            if error.name not in LEFT_OUT:
+                raise
+            raise _Failure(
+                f"this needs the package {error.name}, which is not installed: pip install onceforall.", 2
+            ) from error
         except KeyboardInterrupt as error:
             raise _Failure("interrupted; what was saved is kept, go on with --resume.", 130) from error
 

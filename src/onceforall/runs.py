@@ -9,20 +9,26 @@ from pathlib import Path
 from typing import Any, final
 
 from onceforall.architecture import Architecture, Resolution
-from onceforall.data import DataSet, ImageData, VolumeData
+from onceforall.data import DataSet, ImageData
 from onceforall.errors import UserError, check_choice
 from onceforall.evaluation.cases import evaluate_cases
 from onceforall.evaluation.environment import environment
-from onceforall.evaluation.evaluate import Evaluation, calibrated_subnet, evaluate_each
-from onceforall.evaluation.exits import weights_of_exits
+from onceforall.evaluation.evaluate import Evaluation, evaluate_each
 from onceforall.evaluation.grid import Member, draw_members, exit_members, grid_members, grid_row, summarise
 from onceforall.evaluation.latency import subnet_latency
 from onceforall.evaluation.result_cache import EvaluateEach, ResultCache, pack_scores
 from onceforall.evaluation.results import RESULTS, best_architecture, json_types, read_results, write_results
 from onceforall.evaluation.tasks import Task
-from onceforall.exporting import ExportReport, export, held_out_inputs
 from onceforall.files import write_text
-from onceforall.recipes import Recipe, build_data, build_phases, build_supernet, build_task, recipe_from_dict
+from onceforall.recipes import (
+    Recipe,
+    build_data,
+    build_phases,
+    build_supernet,
+    build_task,
+    recipe_from_dict,
+    starting_weights,
+)
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.checkpoint import load_network
@@ -36,12 +42,12 @@ __all__ = [
     "chosen_architectures",
     "evaluate_grid",
     "evaluate_run",
-    "export_run",
     "find_architecture",
     "find_weights",
     "is_finished",
     "measure",
     "open_run",
+    "phase_of",
     "phase_runs",
     "read_run",
     "train_run",
@@ -68,7 +74,7 @@ def train_run(
     data = build_data(recipe, progress)
     supernet = build_supernet(recipe, data)
     phases = build_phases(recipe, supernet, data.count("train"))
-    supernet = beginning(supernet, phases, recipe.run.seed)
+    supernet = starting_weights(recipe, beginning(supernet, phases, recipe.run.seed))
     if until is not None:
         names = [phase.name for phase in phases]
         check_choice("phase", until, names)
@@ -270,7 +276,7 @@ def evaluate_grid(
         calibration_images, progress: as for `evaluate_run`.
     """
     images = run.recipe.run.calibration_images if calibration_images is None else calibration_images
-    index, phase = _phase(run)
+    index, phase = phase_of(run)
     space = SearchSpace.from_dict(phase["space"])
     members = grid_members(space, largest=phase["sampler"] == "largest", resolutions=resolutions)
     drawn = draw_members(members, limit, run.recipe.run.seed)
@@ -307,14 +313,14 @@ def evaluate_grid(
     return contents
 
 
-def _phase(run: Run) -> tuple[int, Mapping[str, Any]]:
+def phase_of(run: Run) -> tuple[int, Mapping[str, Any]]:
     """Number, from 0, and values of the phase of the run's weights."""
     return next((i, phase) for i, phase in enumerate(run.described["phases"]) if phase["name"] == run.phase)
 
 
 def _settings(run: Run, calibration_images: int) -> dict[str, Any]:
     """How a network of the run is calibrated and its exits are weighed."""
-    settings, exit_weights = run.recipe.run, _phase(run)[1].get("exit_output_weights")
+    settings, exit_weights = run.recipe.run, phase_of(run)[1].get("exit_output_weights")
     out = {"calibration_images": calibration_images, "calibration_rule": settings.calibration_rule}
     return out | {"seed": settings.seed, "exit_weights": exit_weights}
 
@@ -370,29 +376,3 @@ def find_architecture(
     architecture = Architecture.from_json(text if text.lstrip().startswith("{") else Path(text).read_text())
     space.check(architecture)
     return architecture
-
-
-def export_run(run: Run, architecture: Architecture, path: Path, *, force: bool = False) -> ExportReport:
-    """Extract, calibrate, export to ONNX and verify on held-out images or volumes; see `export`."""
-    settings = run.recipe.run
-    net = calibrated_subnet(
-        run.supernet,
-        architecture,
-        run.data,
-        images=settings.calibration_images,
-        rule=settings.calibration_rule,
-        seed=settings.seed,
-    )
-    weights = weights_of_exits(run.supernet.space, _phase(run)[1].get("exit_output_weights"))
-    facts = {"recipe": run.recipe.name, "phase": run.phase, "calibration_images": settings.calibration_images}
-    return export(
-        net,
-        path,
-        images=held_out_inputs(run.data, architecture.resolution),
-        classes=run.data.classes,
-        preparation=run.data.preparation.to_dict(),
-        facts=facts,
-        scheme=run.data.scheme if isinstance(run.data, VolumeData) else None,
-        exit_weights=None if weights is None else [weights[number] for number in architecture.exits],
-        force=force,
-    )

@@ -8,11 +8,11 @@ import onnx
 import pytest
 import torch
 
+from onceforall.bundles import INPUT
 from onceforall.errors import UserError
 from onceforall.evaluation import engines
 from onceforall.evaluation.engines import EngineProcess, EngineSettings, TorchNetwork, installed_backends
 from onceforall.evaluation.latency import Latency
-from onceforall.onnx_files import INPUT
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.mobilenet_v3 import OFAMobileNetV3
 

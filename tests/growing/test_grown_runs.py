@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from onceforall.deploying.export_run import export_run
 from onceforall.errors import UserError
 from onceforall.growing.grown_runs import grow_run, plan_growth
 from onceforall.recipes import make_recipe
 from onceforall.report import write_report
-from onceforall.runs import chosen_architectures, evaluate_run, export_run, open_run, train_run
+from onceforall.runs import chosen_architectures, evaluate_run, open_run, train_run
 from onceforall.training.checkpoint import load_network
 from onceforall.training.records import Records
 
@@ -97,7 +98,7 @@ def test_it_is_evaluated_reported_and_exported_as_any_run(grown):
     results = evaluate_run(run, chosen_architectures(run.supernet.space, random_ones=1, seed=0))
     assert [row["name"] for row in results["rows"]] == ["largest", "smallest", "random_1"]
     assert write_report(grown).is_file()
-    assert export_run(run, run.supernet.space.smallest(), grown / "model.onnx").agreement > 0.98
+    assert export_run(run, run.supernet.space.smallest(), grown / "bundle").difference.agreement > 0.98
 
 
 def test_it_resumes_to_the_same_weights(finished, grown, tmp_path, monkeypatch):

@@ -1,13 +1,15 @@
 """Files with known answers, broken ones among them, predicted into a folder."""
 
 import csv
+import json
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 from PIL import Image
 
-from exported_files import bright_box, bright_network, write_network
+from exported_files import bright_box, bright_network, conv_model, write_bundle, write_network
 from onceforall.data import Preparation, VolumePreparation
 from onceforall.errors import UserError
 from onceforall.predict import Predictor
@@ -17,7 +19,7 @@ from volume_files import save_nifti
 
 @pytest.fixture
 def bright(tmp_path):
-    return Predictor(bright_network(tmp_path / "bright.onnx", VolumePreparation(1, (16, 16, 16)), (16, 16, 16)))
+    return Predictor(bright_network(tmp_path / "bright", VolumePreparation(1, (16, 16, 16)), (16, 16, 16)))
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def grey(tmp_path):
     """Class "low" for images darker than a half, "high" for others; "never" is never likely."""
     preparation = Preparation(1, fit="stretch").to_dict()
     about = {"classes": ["low", "high", "never"], "task": {"kind": "classification"}, "preparation": preparation}
-    path = write_network(tmp_path / "grey.onnx", np.array([[-1.0], [1.0], [0.0]]), [0.0, 0.0, -9.0], (8, 8), **about)
+    path = write_network(tmp_path / "grey", np.array([[-1.0], [1.0], [0.0]]), [0.0, 0.0, -9.0], (8, 8), **about)
     return Predictor(path)
 
 
@@ -101,3 +103,73 @@ def test_nothing_is_half_written(tmp_path, bright, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         predict_files(bright, [str(tmp_path / "a.nii.gz")], out)
     assert [path.name for path in out.iterdir()] == ["a.nii.gz"] and (out / "a.nii.gz").read_bytes() == first
+
+
+def test_images_as_json_in_batches_of_any_size(tmp_path, grey):
+    (tmp_path / "in").mkdir()
+    for i in range(5):
+        Image.fromarray(np.full((10, 12), 60 * i, np.uint8)).save(tmp_path / "in" / f"{i}.png")
+    (tmp_path / "in" / "2b.png").write_bytes(b"broken")
+    found, told = {}, []
+    for batch in (1, 2, 16):
+        out = tmp_path / f"out{batch}"
+        result = predict_files(
+            grey, [str(tmp_path / "in")], out, format="json", top=2, batch=batch, progress=lambda *n: told.append(n)
+        )
+        assert result.written == (out / "predictions.json",) and len(result.problems) == 1
+        assert result.seconds >= result.network_seconds > 0 and result.per_second > 0 and result.answered_by == ()
+        found[batch] = json.loads((out / "predictions.json").read_text())
+    assert told[-3:] == [(6, 6), (0, 6), (6, 6)]
+    assert [Path(row["file"]).name for row in found[1]] == [f"{i}.png" for i in range(5)]
+    assert [row["classes"][0]["class"] for row in found[1]] == ["low", "low", "low", "high", "high"]
+    for batch in (2, 16):
+        for one, other in zip(found[1], found[batch], strict=True):
+            for a, b in zip(one["classes"], other["classes"], strict=True):
+                assert a["class"] == b["class"] and a["probability"] == pytest.approx(b["probability"], abs=2e-6)
+
+
+def test_formats_belong_to_images_or_volumes(tmp_path, grey, bright):
+    for predictor, format, allowed in ((grey, "nifti", "'csv', 'json'"), (bright, "csv", "'nifti'")):
+        with pytest.raises(UserError, match=f"is not one of: {allowed}"):
+            predict_files(predictor, [str(tmp_path)], tmp_path / "out", format=format)
+
+
+def test_pixels_of_every_kind(tmp_path, grey):
+    """The same grey, three quarters of white, in each way in which files hold it; all are "high", equally probable."""
+    level = np.full((10, 12), 191, np.uint8)
+    colour = np.repeat(level[:, :, None], 3, axis=2)
+    opaque = np.concatenate([colour, np.full((10, 12, 1), 255, np.uint8)], axis=2)
+    images = {
+        "grey": Image.fromarray(level),
+        "grey16": Image.fromarray(level.astype(np.uint16) * 257),
+        "colour": Image.fromarray(colour),
+        "rgba": Image.fromarray(opaque),
+        "palette": Image.fromarray(colour).convert("P", palette=Image.Palette.ADAPTIVE),
+        "grey_alpha": Image.fromarray(level).convert("LA"),
+    }
+    (tmp_path / "in").mkdir()
+    for name, image in images.items():
+        image.save(tmp_path / "in" / f"{name}.png")
+    Image.fromarray(level.astype(np.float32)).save(tmp_path / "in" / "float.tiff")
+    found = predict_files(grey, [str(tmp_path / "in")], tmp_path / "out")
+    rows = table(tmp_path / "out" / "predictions.csv")[1:]
+    assert len(rows) == len(images) and {row[1] for row in rows} == {"high"}
+    assert {round(float(row[2]), 3) for row in rows} == {round(float(rows[0][2]), 3)}
+    [problem] = found.problems
+    assert "float.tiff: holds floating-point pixels; save it with 8 or 16 bits." in problem
+
+
+def test_a_chain_tells_which_part_answered(tmp_path):
+    models = [
+        conv_model(np.array([[1.0], [-1.0]]), [0.0, 0.0], (8, 8)),
+        conv_model(np.array([[2.0], [-2.0]]), [0.0] * 2, (8, 8)),
+    ]
+    preparation = Preparation(1, fit="stretch").to_dict()
+    predictor = Predictor(write_bundle(tmp_path / "net", models, 1, (8, 8), thresholds=[0.8], preparation=preparation))
+    (tmp_path / "in").mkdir()
+    for value in (0, 100, 255):  # raw outputs -1, -0.2 and 1
+        Image.fromarray(np.full((8, 8), value, np.uint8)).save(tmp_path / "in" / f"{value:03}.png")
+    found = predict_files(predictor, [str(tmp_path / "in")], tmp_path / "out", top=1)
+    assert found.answered_by == (2, 1)
+    rows = table(tmp_path / "out" / "predictions.csv")
+    assert rows[0] == ["file", "class", "probability", "part"] and [row[3] for row in rows[1:]] == ["0", "1", "0"]

@@ -1,10 +1,15 @@
 """What a recipe says reaches the network, the data, the task and the phases."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from onceforall.errors import UserError
-from onceforall.recipes import build_data, build_phases, build_supernet, make_recipe
+from onceforall.recipes import build_data, build_phases, build_supernet, make_recipe, starting_weights
 from onceforall.recipes.building import stored_box
+from onceforall.supernets.registry import create_supernet
+from onceforall.training.checkpoint import save_network
 from onceforall.training.plan import expected_work
 from onceforall.training.rows import SMALL_ROWS
 
@@ -101,3 +106,57 @@ def test_volumes_are_kept_on_the_largest_grid_or_the_box_that_is_given():
     recipe = make_recipe("hippocampus-quick", [sizes, "data.volumes.box=[40,64,64]"], "heads")
     with pytest.raises(UserError, match=r"resolution \(48, 56, 48\) is larger than the box \(40, 64, 64\)"):
         build_data(recipe)
+
+
+# -- weights to begin with ---------------------------------------------------------------------------------------------
+
+SMALL = ["network.width_mult=0.25", "network.depths=[1,2]", "network.resolutions=[16]", "network.kernel_sizes=[3,5]"]
+
+
+def saved_network(path, **options):
+    given = {"width_mult": 0.25, "depths": (1,), "resolutions": (24, 32), "kernel_sizes": (3, 5), "in_channels": 1}
+    network = create_supernet("ofa_mbv3", seed=5, num_classes=10, **(given | options)).eval()
+    for name, buffer in network.named_buffers():
+        if name.endswith("running_var"):
+            buffer.fill_(0.02)  # or hardly anything would pass through an untrained network
+    save_network(network, path, {})
+    return network
+
+
+def begun(path, *overrides):
+    recipe = make_recipe("digits-ps", [*SMALL, f"network.weights={path}", *overrides])
+    return starting_weights(recipe, build_supernet(recipe, build_data(recipe)))
+
+
+def test_training_begins_with_the_weights_of_a_file(tmp_path):
+    """A network of fewer depths: those of its architectures compute the same."""
+    old = saved_network(tmp_path / "old.safetensors")
+    network = begun(tmp_path / "old.safetensors").eval()
+    x = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    for architecture in (old.space.largest(), old.space.smallest()):
+        expected = old(x, architecture)
+        assert torch.equal(network(x, replace(architecture, resolution=16)), expected)
+    assert (expected - old(x, old.space.largest())).abs().max() > 0.1 * expected.abs().max() > 1e-6
+
+
+def test_other_classes_get_a_head_of_their_own(tmp_path):
+    old = saved_network(tmp_path / "old.safetensors").state_dict()
+    found = begun(tmp_path / "old.safetensors", "data.classes=4").state_dict()
+    new = [name for name, tensor in old.items() if not torch.equal(found[name], tensor)]
+    assert new == ["exits.5.classify.weight", "exits.5.classify.bias"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"width_mult": 0.5}, "width_mult is 0.5 there and 0.25 here"),
+        ({"in_channels": 3}, "in_channels is 3 there and 1 here"),
+        ({"depths": (1, 2, 3)}, "depth"),
+    ],
+)
+def test_weights_of_another_network_are_refused(tmp_path, options, expected):
+    saved_network(tmp_path / "old.safetensors", **options)
+    with pytest.raises(UserError, match=expected):
+        begun(tmp_path / "old.safetensors")
+    with pytest.raises(UserError, match="no such file"):
+        begun(tmp_path / "none.safetensors")

@@ -383,8 +383,8 @@ def test_exported_files_compute_what_the_supernet_computes(name, tmp_path):
     with_real_statistics(net, architecture)
     x = images(net, architecture, count=33)
     about = {"classes": list("abcde"), "preparation": {}, "facts": {}}
-    report = export(net.subnet(architecture), tmp_path / "net.onnx", images=x, **about)
-    session = onnxruntime.InferenceSession(str(report.path), providers=["CPUExecutionProvider"])
+    report = export(net.subnet(architecture), tmp_path / "net", images=x, **about)
+    session = onnxruntime.InferenceSession(str(report.path / "model.onnx"), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     several = [f"logits_{exit_number}" for exit_number in architecture.exits]
     assert names == (several if len(several) > 1 else ["logits"])
@@ -392,8 +392,8 @@ def test_exported_files_compute_what_the_supernet_computes(name, tmp_path):
         expected = tensors(net(x, architecture))
     assert len(expected) == len(names)
     for found, output in zip(session.run(None, {"images": x.numpy()}), expected, strict=True):
-        np.testing.assert_allclose(found, output.numpy(), atol=1e-3 * report.scale)
-    assert report.relative_difference < 1e-3 and report.agreement == 1
+        np.testing.assert_allclose(found, output.numpy(), atol=1e-3 * report.difference.scale)
+    assert report.difference.relative < 1e-3 and report.difference.agreement == 1
     allowed = {"Conv", "HardSwish", "Relu", "HardSigmoid", "ReduceMean", "Reshape", "Gemm", "Mul", "Add"}
     # normalisation after a maximum has no convolution to be folded into
     allowed |= {"MaxPool", "BatchNormalization"} if name in PARALLEL else set()

@@ -317,6 +317,20 @@ def test_which_kernels_expansion_freezes(policy):
     assert [phase.freeze.inner_kernels for phase in phases] == ["off"] * 5 + [policy] * 4
 
 
+def test_expansion_may_take_its_numbers_by_kind_of_phase():
+    phases = progressive_expansion(
+        PROX, epochs_per_phase={"smallest": 2, "kernel": 5, "other": 3}, learning_rate={"kernel": 1e-4, "other": 1e-3}
+    )
+    assert [phase.epochs for phase in phases] == [2, 3, 3, 3, 3, 5, 5]
+    assert [phase.learning_rate for phase in phases] == [1e-3] * 5 + [1e-4] * 2
+    scaled = progressive_expansion(PROX, epochs_per_phase={"smallest": 2, "kernel": 5, "other": 3}, total_epochs=48)
+    assert [phase.epochs for phase in scaled] == [4, 6, 6, 6, 6, 10, 10]
+    with pytest.raises(UserError, match="kind of phase in learning_rate 'kernels'.*Did you mean 'kernel'"):
+        progressive_expansion(PROX, learning_rate={"kernels": 1e-4, "other": 1e-3})
+    with pytest.raises(UserError, match="epochs_per_phase has nothing for phases of 'depth'"):
+        progressive_expansion(PROX, epochs_per_phase={"smallest": 2})
+
+
 def test_expansion_may_favour_what_is_newest():
     phases = progressive_expansion(PROX, mode="increasing", newest_probability=0.5)
     assert [phase.favoured_probability for phase in phases] == [0.0, *[0.5] * 8]

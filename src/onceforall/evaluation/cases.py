@@ -25,7 +25,7 @@ from onceforall.data.volume_data import VolumeData
 from onceforall.data.volumes import VolumeGeometry, network_volume, to_original
 from onceforall.errors import UserError
 from onceforall.evaluation.calibration import CalibrationRule
-from onceforall.evaluation.evaluate import calibrated_subnet
+from onceforall.evaluation.evaluate import VOLUMES, calibrated_subnet
 from onceforall.evaluation.exits import combine_exits, weights_of_exits
 from onceforall.evaluation.overlays import OverlayCase, best_median_worst, draw_overlays
 from onceforall.evaluation.segmentation import hard_masks
@@ -36,7 +36,6 @@ from onceforall.supernets.supernet import Supernet
 __all__ = ["case_rows", "case_table", "evaluate_cases", "overlay_cases", "worst_cases"]
 
 NAMES = ("largest", "smallest", "best")  # networks of which every volume is measured
-BATCH = 4  # volumes
 
 
 def evaluate_cases(
@@ -59,19 +58,17 @@ def evaluate_cases(
         architectures: by name.
         task: the segmentation that it was trained for.
         data: the volumes; of other data there are no cases, and nothing is done.
-        results: the folder of the files; those of an earlier evaluation of the split are removed.
+        results: the folder of the files; those of an earlier evaluation of the split are replaced.
         split: of the volumes.
         calibration_images, calibration_rule, seed, exit_weights: as for `evaluate`.
 
     Returns by name what `summarise_cases` returns, with the names of the files under `table` and `picture`; the latter
     is None without matplotlib and where no case has foreground.
     """
-    for file in results.glob(f"{split}-*-cases.*"):
-        file.unlink()
     if not isinstance(data, VolumeData):
         return {}
     weights = weights_of_exits(supernet.space, exit_weights)
-    out = {}
+    out, earlier = {}, set(results.glob(f"{split}-*-cases.*"))
     for name in (name for name in NAMES if name in architectures):
         architecture = architectures[name]
         if calibration_images:
@@ -82,12 +79,16 @@ def evaluate_cases(
         own = None if weights is None else [weights[number] for number in architecture.exits]
         rows = case_rows(net, task, data, split, own)
         table, picture = (results / f"{split}-{name}-cases.{end}" for end in ("csv", "png"))
-        write_cases_csv(table, rows)
         cases = overlay_cases(net, task, data, split, [row["dice"] for row in rows], own)
+        write_cases_csv(table, rows)
+        picture.unlink(missing_ok=True)
         with contextlib.suppress(UserError):  # no matplotlib, or nothing to draw
             draw_overlays(picture, cases, data.scheme)
         files = {"table": table.name, "picture": picture.name if picture.is_file() else None}
         out[name] = {**files, **summarise_cases(rows, data.scheme)}
+        earlier -= {table, picture}
+    for file in earlier:
+        file.unlink()
     return out
 
 
@@ -117,7 +118,7 @@ def _answers(
     """Of each case the probabilities (outputs, *grid), the label values (*box) as they are stored, and its index."""
     resolution, first = net.space.largest().resolution, next(net.parameters())
     numbers = iter(indices.tolist())
-    for images, labels in data.batches(split, resolution, BATCH, indices, first.device, first.dtype):
+    for images, labels in data.batches(split, resolution, VOLUMES, indices, first.device, first.dtype):
         outputs = combine_exits(task.infer(net, images, resolution), weights).float()
         maps = task.to_probabilities(outputs).cpu().numpy()
         yield from zip(maps, labels.cpu().numpy(), islice(numbers, len(maps)), strict=True)

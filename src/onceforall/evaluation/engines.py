@@ -206,7 +206,7 @@ def _prepare_pytorch(network: TorchNetwork, shape: tuple[int, ...], settings: En
 
 
 def _prepare_onnxruntime(data: bytes, shape: tuple[int, ...], settings: EngineSettings) -> Callable[[], object]:
-    from onceforall.onnx_files import INPUT, open_session
+    from onceforall.bundles import INPUT, open_session
 
     session, images = open_session(data, "the network", settings.threads), _noise(shape)
     return lambda: session.run(None, {INPUT: images})

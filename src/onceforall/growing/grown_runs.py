@@ -4,8 +4,6 @@ The new run is an ordinary one. Its recipe is the old one's with more choices an
 new; its images keep the splits they had, so that nothing is tested on what was once trained on.
 """
 
-import csv
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -13,7 +11,8 @@ from typing import Any, final
 
 from onceforall.data import DataSet
 from onceforall.errors import UserError
-from onceforall.recipes import DataOptions, Recipe, build_data, build_phases, build_supernet, build_task, change_recipe
+from onceforall.recipes import Recipe, build_data, build_phases, build_supernet, build_task, change_recipe
+from onceforall.recipes.continuing import check_same_inputs, origin_of, prepared_alike
 from onceforall.runs import find_weights, is_finished, read_run
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Supernet
@@ -104,9 +103,7 @@ def plan_growth(
     _check_images(images, described, parent, given=data is not None)
     whole = build_supernet(grown, images)
     phases = build_phases(grown, whole, images.count("train"), start=(space, str(weights.resolve())))
-    fingerprint = hashlib.sha256(weights.read_bytes()).hexdigest()
-    origin = {"folder": str(parent.resolve()), "phase": name, "weights": weights.name, "sha256": fingerprint}
-    return GrownRun(parent, grown, images, network, phases, origin)
+    return GrownRun(parent, grown, images, network, phases, origin_of(parent, name, weights))
 
 
 def _grown_recipe(
@@ -125,25 +122,11 @@ def _grown_recipe(
         schedule |= {key: value for key, value in recipe.schedule.items() if key not in of_old}
         schedule |= {"epochs_per_phase": last["epochs"] + last["warmup_epochs"]}
         every = {**recipe.phases.get("all", {}), **every}
-    options = replace(_prepared_alike(recipe.data, prepared), split_csv=str((parent / SPLITS).resolve()))
+    options = replace(prepared_alike(recipe.data, prepared), split_csv=str((parent / SPLITS).resolve()))
     if data is not None:
         options = replace(options, path=str(data), kind="auto" if options.kind == "digits" else options.kind)
     base = replace(recipe, data=options, schedule=schedule, phases={"all": every})
     return change_recipe(base, [_as_override(text) for text in changes])
-
-
-def _prepared_alike(options: DataOptions, prepared: Mapping[str, Any]) -> DataOptions:
-    """Options with which images or volumes become what they were, given their preparation as JSON types.
-
-    Volumes that fill the middle of a box keep it, so that a resolution means what it meant; stretched ones may get a
-    larger one.
-    """
-    if options.kind != "volumes":
-        mean, std = tuple(prepared["mean"]), tuple(prepared["std"])
-        return replace(options, channels=prepared["channels"], mean=mean, std=std)
-    box, spacing = (None if prepared[key] is None else tuple(prepared[key]) for key in ("box", "spacing"))
-    kept = options.volumes.box if prepared["fit"] == "stretch" else box
-    return replace(options, volumes=replace(options.volumes, box=kept, spacing=spacing))
 
 
 def _as_override(text: str) -> str:
@@ -170,10 +153,5 @@ def _check_images(images: DataSet, described: Mapping[str, Any], parent: Path, g
     before, now = described["data"]["classes"], list(images.classes)
     if before != now:
         raise UserError(f"the {images.inputs} have the classes {', '.join(now)}; {parent} knows {', '.join(before)}.")
-    with (parent / SPLITS).open(newline="", encoding="utf-8") as stream:
-        known = {row["file"] for row in csv.DictReader(stream)}
-    if not given and known != {file for split in described["data"]["counts"] for file in images.files(split)}:
-        raise UserError(
-            f"the {images.inputs} of {parent} are not those that it was trained on; to go on with them as they are "
-            f"now, give their folder by --data."
-        )
+    if not given:
+        check_same_inputs(images, described, parent)

@@ -88,8 +88,9 @@ def pointwise_conv2d(x: Tensor, weight: Tensor) -> Tensor:
     AVX2, float32; median of 140 sizes 0.81); larger maps and smaller batches gain nothing. Elsewhere this is one
     `F.conv2d`.
     """
-    small = x.shape[0] >= 16 and math.prod(x.shape[2:]) <= _SMALL_MAP
-    if small and trains_on_cpu(x, weight) and x.is_contiguous(memory_format=torch.channels_last):
+    # asked first: a traced graph would otherwise be one for fewer than 16 images
+    small = trains_on_cpu(x, weight) and x.shape[0] >= 16 and math.prod(x.shape[2:]) <= _SMALL_MAP
+    if small and x.is_contiguous(memory_format=torch.channels_last):
         return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1)).permute(0, 3, 1, 2)  # (N, h, w, out) in memory
     return F.conv2d(x, weight)
 

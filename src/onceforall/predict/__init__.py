@@ -1,6 +1,6 @@
 """Prediction by exported networks, without PyTorch: volumes to label volumes, images to classes.
 
-It needs numpy, scipy and onnxruntime, for volumes nibabel, for images Pillow.
+It needs numpy and onnxruntime or openvino; for images Pillow, for volumes nibabel and scipy.
 """
 
 from onceforall.predict.predictor import Predictor

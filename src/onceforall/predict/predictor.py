@@ -1,39 +1,45 @@
 """An exported network as an object that answers to images or volumes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
 import numpy as np
 
+from onceforall.bundles import open_bundle
 from onceforall.data.label_schemes import LabelScheme
 from onceforall.data.preparation import Preparation, prepare
 from onceforall.data.volumes import VolumePreparation, network_volume, pad_to, prepare_volume, to_original
 from onceforall.errors import UserError
-from onceforall.onnx_files import INPUT, open_exported
+from onceforall.predict.parts import run_parts, sigmoid, softmax
 from onceforall.predict.windows import answer_in_windows
 
 __all__ = ["Predictor"]
 
+Image = str | Path | bytes | np.ndarray
+
 
 @final
 class Predictor:
-    """A network in a file that `onceforall export` wrote; what goes in and comes out is as in evaluation.
+    """The network of a bundle, which `onceforall export` wrote; what goes in and comes out is as in evaluation.
 
-        predictor = Predictor("model.onnx")
+        predictor = Predictor("runs/photos/bundle-onnx-fp32")
         labels = predictor.predict_volume(volume, affine)    # of a segmentation
         probabilities = predictor.predict_image("scan.png")  # of a classification
 
     Args:
-        path: the file.
-        threads: of the processor; 0: one for each core.
+        path: the folder of the bundle; its files are compared with their checksums.
+        threads: of the processor; 0: as many as the engine likes.
 
-    It has `info`, what the file says (`read_onnx_info`), `classes`, the names of the outputs, `size`, the grid that
-    the network reads, and `segments`, whether it labels the voxels of volumes. Raises `UserError` for another file.
+    It has `info`, what `model.json` says, `classes`, the names of the outputs, `size`, the grid that the network reads,
+    and `segments`, whether it labels the voxels of volumes. Raises `UserError` for another folder, a changed file, and
+    where the engine is not installed.
     """
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
         self.path = Path(path)
-        self._session, self.info = open_exported(self.path, threads)
+        self._bundle = open_bundle(self.path, threads)
+        self.info = self._bundle.about
         self.classes: tuple[str, ...] = tuple(self.info["classes"])
         self.size: tuple[int, ...] = tuple(self.info["input"]["size"])
         self.segments: bool = self.info["task"]["kind"] == "segmentation"
@@ -43,18 +49,32 @@ class Predictor:
         """Number of channels (modalities) that the network reads."""
         return self.info["input"]["channels"]
 
-    def predict_image(self, image: str | Path | bytes | np.ndarray, name: str = "") -> np.ndarray:
-        """(classes,) float32 probabilities of a file, its bytes or its pixels (H, W, C) uint8 or uint16.
+    def prepare_image(self, image: Image, name: str = "") -> np.ndarray:
+        """(channels, *size) float32, what the network reads, of a file, its bytes or its pixels (H, W, C).
 
-        `name` stands for the file in errors. Raises `UserError` where the image cannot be read, or the network is one
-        for volumes.
+        Pixels are uint8 or uint16. `name` stands for the file in errors. Raises `UserError` where the image cannot be
+        read, or the network is one for volumes.
         """
         if self.segments:
             raise UserError(f"{self.path} labels volumes; give NIfTI files, in Python to predict_volume.")
         source = Path(image) if isinstance(image, str) else image
-        preparation = Preparation.from_dict(self.info["preparation"])
-        logits = self._run(prepare(source, preparation, self.size[0], name)[None])
-        return _softmax(logits[0])
+        return prepare(source, Preparation.from_dict(self.info["preparation"]), self.size[0], name)
+
+    def classify(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities (N, classes) float32 of prepared images (N, channels, *size), and which part answered, (N,).
+
+        The part is 0 for all images unless the bundle has several, of which later ones run for uncertain images only.
+        """
+        outputs, parts = self._run(inputs)
+        return softmax(outputs), parts
+
+    def predict_image(self, image: Image, name: str = "") -> np.ndarray:
+        """(classes,) float32 probabilities of one image; arguments and errors are those of `prepare_image`."""
+        return self.classify(self.prepare_image(image, name)[None])[0][0]
+
+    def predict_images(self, images: Sequence[Image]) -> np.ndarray:
+        """(N, classes) float32 probabilities of images, in one batch; see `prepare_image`."""
+        return self.classify(np.stack([self.prepare_image(image) for image in images]))[0]
 
     def predict_volume(self, volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
         """(X, Y, Z) uint8 label values, as they stood in the label files of training, on the grid of the volume.
@@ -80,33 +100,21 @@ class Predictor:
         prepared = prepared.astype(np.float16).astype(np.float32)  # the precision in which volumes are cached
         if preparation.box is None:
             x, y, z = self.size
-            outputs = answer_in_windows(self._run, pad_to(prepared, (x, y, z), 0.0), self.size)
+            padded = pad_to(prepared, (x, y, z), 0.0)
+            outputs = answer_in_windows(lambda window: self._run(window)[0], padded, self.size)[None]
         else:
-            outputs = self._run(network_volume(prepared, self.size)[None])[0]
+            outputs, _ = self._run(network_volume(prepared, self.size)[None])
         if not np.isfinite(outputs).all():
             raise UserError(f"{self.path} answers with numbers that are not finite: did the network diverge?")
-        return to_original(_sigmoid(outputs) if scheme.kind == "regions" else _softmax(outputs), geometry)
+        maps = sigmoid(outputs) if scheme.kind == "regions" else softmax(outputs)  # (1, classes, *grid)
+        return to_original(maps[0], geometry)
 
     def _scheme(self) -> LabelScheme:
         if not self.segments:
             raise UserError(f"{self.path} classifies images; give image files, in Python to predict_image.")
         return LabelScheme.from_dict(self.info["task"]["scheme"])
 
-    def _run(self, inputs: np.ndarray) -> np.ndarray:
-        """(N, channels, *size) float32 -> raw outputs (N, classes, ...), of several exits their weighted sum."""
-        outputs = self._session.run(None, {INPUT: np.ascontiguousarray(inputs, np.float32)})
-        weights = self.info["exit_weights"]
-        total = np.float32(weights[0]) * np.asarray(outputs[0])
-        for weight, output in zip(weights[1:], outputs[1:], strict=True):
-            total = total + np.float32(weight) * np.asarray(output)
-        return total
-
-
-def _softmax(outputs: np.ndarray) -> np.ndarray:
-    """(K, ...) -> the same, summing to 1 over K."""
-    powers = np.exp(outputs - outputs.max(axis=0))
-    return powers / powers.sum(axis=0)
-
-
-def _sigmoid(outputs: np.ndarray) -> np.ndarray:
-    return 0.5 * (1.0 + np.tanh(0.5 * outputs))  # does not overflow
+    def _run(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, channels, *size) -> raw outputs (N, classes, ...) and the part that answered each."""
+        parts, info = self._bundle.parts, self.info
+        return run_parts(parts, np.asarray(inputs, np.float32), info["thresholds"], info["exit_weights"])

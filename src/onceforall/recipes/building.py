@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from onceforall.architecture import side
@@ -12,14 +13,17 @@ from onceforall.evaluation.segmentation import segmentation
 from onceforall.evaluation.tasks import Task, classification
 from onceforall.recipes.values import Recipe
 from onceforall.search_space import SearchSpace
+from onceforall.supernets.growth import check_extension, take_over
+from onceforall.supernets.heads import with_classes
 from onceforall.supernets.registry import create_supernet
 from onceforall.supernets.supernet import Supernet
+from onceforall.training.checkpoint import load_network
 from onceforall.training.phases import Phase
 from onceforall.training.plan import scale_to_macs
 from onceforall.training.schedules import SCHEDULES
 from onceforall.training.stop_rule import StopRule
 
-__all__ = ["build_data", "build_phases", "build_supernet", "build_task", "stored_box"]
+__all__ = ["build_data", "build_phases", "build_supernet", "build_task", "starting_weights", "stored_box"]
 
 
 def build_data(recipe: Recipe, progress: Callable[[str, int, int], None] | None = None) -> DataSet:
@@ -64,10 +68,31 @@ def build_supernet(recipe: Recipe, data: DataSet) -> Supernet:
     """The untrained elastic network of a recipe for the classes and channels of `data`."""
     options = {f.name: getattr(recipe.network, f.name) for f in fields(recipe.network)}
     options = {key: value for key, value in options.items() if value is not None}
-    name = options.pop("name")
+    name, _ = options.pop("name"), options.pop("weights", None)
     return create_supernet(
         name, seed=recipe.run.seed, num_classes=data.num_classes, in_channels=data.channels, **options
     )
+
+
+def starting_weights(recipe: Recipe, supernet: Supernet) -> Supernet:
+    """`supernet`, with all that it can take over from the saved network of the recipe where this names one.
+
+    Raises `UserError` where that is a network of another kind, or has choices, but of resolutions, that `supernet` has
+    not.
+    """
+    if recipe.network.weights is None:
+        return supernet
+    saved = load_network(Path(recipe.network.weights)).to(next(supernet.parameters()))
+    own, differing = supernet.options | {"class": type(supernet).__name__}, []
+    for name, value in (saved.options | {"class": type(saved).__name__}).items():
+        if name not in ("num_classes", "dropout") and own.get(name) != value:
+            differing.append(f"{name} is {value} there and {own.get(name)} here")
+    if differing:
+        raise UserError(f"network.weights {recipe.network.weights}: another kind of network, {'; '.join(differing)}.")
+    check_extension(replace(saved.space, resolutions=supernet.space.resolutions), supernet.space)
+    same = saved.options["num_classes"] == supernet.options["num_classes"]
+    take_over(supernet, saved if same else with_classes(saved, supernet.options["num_classes"], recipe.run.seed))
+    return supernet
 
 
 def build_task(recipe: Recipe, data: DataSet) -> Task:

@@ -43,7 +43,12 @@ def hippocampus_quick() -> Recipe:
         ),
         DataOptions(kind="volumes", validation_fraction=0.1, test_fraction=0.2),
         task=TaskOptions(distance="mse"),
-        schedule={"name": "progressive_expansion", "total_epochs": 40, "learning_rate": 2e-3, "batch_size": 2},
+        schedule={
+            "name": "progressive_expansion",
+            "epochs_per_phase": {"smallest": 15, "depth": 20, "width": 60, "kernel": 10, "other": 20},
+            "learning_rate": {"kernel": 5e-4, "other": 2e-3},
+            "batch_size": 2,
+        },
         phases={
             "all": {
                 "optimizer": "adamw",

@@ -16,7 +16,8 @@ class NetworkOptions:
     """The elastic network; see `create_supernet`. Classes and channels are those of the data.
 
     `paths` are level codes. Resolutions are sides, or lists of one size for each axis. What is none is as the network's
-    name says.
+    name says. `weights` is the file of a saved network with whose weights training begins; its last layer is drawn anew
+    where it has other classes.
     """
 
     name: str = "ofa_mbv3"
@@ -33,6 +34,7 @@ class NetworkOptions:
     poolings: int | None = None
     base_width: int | None = None
     elastic_head: bool | None = None
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "resolutions", tuple(map(as_resolution, self.resolutions)))

@@ -72,6 +72,8 @@ def _metric(results: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, A
 
 def _status(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
     phases, names = run["phases"], [phase["name"] for phase in run["phases"]]
+    if not any(phase["epochs"] + phase["warmup_epochs"] for phase in phases):
+        return "Imported: nothing was trained here."
     if not lines:
         return f"Unfinished: no epoch of {len(phases)} phases is done."
     rolled_back = len({line["phase"] for line in lines} - set(names))

@@ -21,7 +21,7 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
-from onceforall.architecture import Architecture, Block
+from onceforall.architecture import Architecture, Block, Stage
 from onceforall.errors import UserError
 from onceforall.layers.blocks import ConvNorm, Exit, InvertedResidual, Level, add_up, parts
 from onceforall.layers.channels import ChannelGroup
@@ -101,19 +101,33 @@ class OFAMobileNetV3(Supernet):
                 self.exits[str(number)] = Exit(width, features, mixed, num_classes, dropout)
 
     def run(self, x: Tensor, architecture: Architecture, freeze: Freeze) -> Outputs:
-        conv, unexpanded = self._stem()
-        x = channels_last(conv(x, frozen=freeze.stem))
-        x = unexpanded(x, STEM_BLOCK, freeze.stem)
+        x = self.run_stem(x, freeze)
         outputs = []
-        for number, (levels, stage) in enumerate(zip(self._levels(), architecture.stages, strict=False), start=1):
-            outs: list[Tensor] = []  # of the stage's levels, before anything is added to them
-            for level, block, frozen in zip(levels, stage.blocks, freeze.blocks(stage), strict=False):
-                outs.append(level(x, block, frozen))
-                # the one before the last is in the last already, by its identity (OFAv2, section III.A)
-                x = add_up([outs[-1], *outs[:-2]]) if self.dense else outs[-1]
+        for number, stage in enumerate(architecture.stages, start=1):
+            x = self.run_stage(x, number, stage, freeze)
             if number in architecture.exits:
-                outputs.append(self._exit(number)(x, freeze.head))
+                outputs.append(self.run_exit(x, number, freeze))
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def run_stem(self, x: Tensor, freeze: Freeze) -> Tensor:
+        """What the first stage reads, of images."""
+        conv, unexpanded = self._stem()
+        return unexpanded(channels_last(conv(x, frozen=freeze.stem)), STEM_BLOCK, freeze.stem)
+
+    def run_stage(self, x: Tensor, number: int, stage: Stage, freeze: Freeze) -> Tensor:
+        """What stage `number`, counted from 1, gives for `x`, with the blocks of `stage`."""
+        outs: list[Tensor] = []  # of the stage's levels, before anything is added to them
+        for level, block, frozen in zip(
+            parts(self.stages[number - 1], Level), stage.blocks, freeze.blocks(stage), strict=False
+        ):
+            outs.append(level(x, block, frozen))
+            # the one before the last is in the last already, by its identity (OFAv2, section III.A)
+            x = add_up([outs[-1], *outs[:-2]]) if self.dense else outs[-1]
+        return x
+
+    def run_exit(self, x: Tensor, number: int, freeze: Freeze) -> Tensor:
+        """The logits of the exit behind stage `number`, of the stage's output."""
+        return self._exit(number)(x, freeze.head)
 
     def measure(self, architecture: Architecture) -> Cost:
         size = architecture.resolution

@@ -8,6 +8,7 @@ from onceforall.architecture import MAIN_PATH
 from onceforall.errors import UserError, check_choice
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Freeze
+from onceforall.training.fine_tuning import fine_tuning
 from onceforall.training.phases import Phase, Teacher
 from onceforall.training.rows import EXTENDED_ROWS, ROWS, Row, scale_epochs, table_of
 
@@ -33,6 +34,8 @@ FACTORS: dict[str, str] = {
     "resolutions": "resolution",
 }
 """Factors in the order in which shrinking opens them, with the names of their phases."""
+SMALLEST = "smallest"
+"""The name of the phase with which expansion begins."""
 
 
 def _with_one_factor(
@@ -239,8 +242,8 @@ def progressive_expansion(
     space: SearchSpace,
     *,
     mode: Literal["mixed", "increasing"] = "mixed",
-    epochs_per_phase: int = 10,
-    learning_rate: float = 1e-3,
+    epochs_per_phase: int | Mapping[str, int] = 10,
+    learning_rate: float | Mapping[str, float] = 1e-3,
     batch_size: int = 64,
     subnets_per_step: int = 1,
     newest_probability: float = 0.0,
@@ -263,8 +266,9 @@ def progressive_expansion(
     Args:
         space: all that is to be trained in the end; a factor with one choice has no phase.
         mode: "mixed" trains all resolutions from the start, "increasing" adds larger ones in phases at the end.
-        epochs_per_phase: the same for all.
-        learning_rate: of Adam.
+        epochs_per_phase: of all, or by kind of phase, such as {"width": 60, "other": 20}; kinds are "smallest" and the
+            factors' names for phases ("depth", "width", "expand", "kernel", "resolution").
+        learning_rate: of Adam; in the same way, such as {"kernel": 5e-4, "other": 2e-3}.
         batch_size: images of a step.
         subnets_per_step: number of architectures of a step; their gradients are averaged.
         newest_probability: with which a step draws all its blocks with the newest choice.
@@ -295,10 +299,14 @@ def progressive_expansion(
     factors = [name for name in GROWING if getattr(space, name) and (name != "resolutions" or mode == "increasing")]
     closings = {name: _closings(name, getattr(space, name), getattr(start, name, ())) for name in factors}
     present: dict[str, Any] = {factor: offers[0] for factor, offers in closings.items()}
-    common = {"learning_rate": learning_rate, "batch_size": batch_size, "subnets_per_step": subnets_per_step}
+    epochs, rate = _by_kind("epochs_per_phase", epochs_per_phase), _by_kind("learning_rate", learning_rate)
+    common: dict[str, Any] = {"batch_size": batch_size, "subnets_per_step": subnets_per_step}
     common |= {"optimizer": "adam", "decay": "constant", "weight_decay": 0.0, "dropout": 0.0, "gradients": "mean"}
     common |= {"task_weight": 0.5, "distillation_weight": 0.5}
-    phases = [] if start else [Phase("smallest", space.restrict(**present), epochs_per_phase, **common)]
+    phases = []
+    if start is None:
+        smallest = space.restrict(**present)
+        phases = [Phase(SMALLEST, smallest, epochs(SMALLEST), learning_rate=rate(SMALLEST), **common)]
     seen = teacher_input or ("native" if mode == "increasing" else "student")
     teacher = Teacher("previous_phase", batchnorm="calibrated", input=seen)
     for factor, offers in closings.items():
@@ -307,10 +315,12 @@ def progressive_expansion(
             present[factor] = offered
             opened = space.restrict(**present)
             frozen = freeze_earlier_blocks == "always" or (freeze_earlier_blocks == "depth" and factor == "depths")
+            kind = FACTORS[factor]
             phase = Phase(
-                FACTORS[factor] if len(offers) == 2 else f"{FACTORS[factor]}_{number}",
+                kind if len(offers) == 2 else f"{kind}_{number}",
                 opened,
-                epochs_per_phase,
+                epochs(kind),
+                learning_rate=rate(kind),
                 teacher=teacher if phases else replace(teacher, source=start_teacher),
                 freeze=Freeze(
                     stem=freeze_stem,
@@ -325,6 +335,22 @@ def progressive_expansion(
     if not phases:
         raise UserError("nothing to grow: the space has no choice more than the network that is trained already.")
     return scale_epochs(phases, total_epochs)
+
+
+def _by_kind(name: str, given: Any) -> Callable[[str], Any]:
+    """What an argument says of a kind of phase: the same of all, or what its table has for this one or for "other"."""
+    if not isinstance(given, Mapping):
+        return lambda kind: given
+    kinds = [SMALLEST, *FACTORS.values(), "other"]
+    for kind in given:
+        check_choice(f"kind of phase in {name}", kind, kinds)
+
+    def find(kind: str) -> Any:
+        if kind not in given and "other" not in given:
+            raise UserError(f"{name} has nothing for phases of {kind!r}; give it, or 'other' for the rest.")
+        return given.get(kind, given.get("other"))
+
+    return find
 
 
 def sandwich(
@@ -362,5 +388,6 @@ SCHEDULES: dict[str, Callable[..., list[Phase]]] = {
     "extended_progressive_shrinking": extended_progressive_shrinking,
     "progressive_expansion": progressive_expansion,
     "sandwich": sandwich,
+    "fine_tuning": fine_tuning,
 }
 """Functions that make a schedule from a space."""

@@ -1,0 +1,69 @@
+"""Early exits of a run become a bundle that prediction runs, and that says what it is worth."""
+
+import numpy as np
+import pytest
+
+from exit_runs import exit_run
+from onceforall.bundles import open_bundle, read_bundle
+from onceforall.deploying.exit_curve import measure_exits, with_all_exits
+from onceforall.deploying.exit_export import export_exits
+from onceforall.errors import UserError
+from onceforall.predict.predictor import Predictor
+from onceforall.runs import open_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return open_run(exit_run(tmp_path_factory.mktemp("runs") / "run"))
+
+
+@pytest.fixture(scope="module")
+def measured(run):
+    return measure_exits(run, with_all_exits(run, run.supernet.space.largest()))
+
+
+@pytest.fixture(scope="module")
+def exported(run, measured, tmp_path_factory):
+    """The most accurate policy for three quarters of the whole network's multiply-adds."""
+    folder = tmp_path_factory.mktemp("out") / "bundle"
+    limit = 0.75 * measured.costs.whole()
+    return export_exits(run, measured.architecture, folder, max_macs=limit, measured=measured)
+
+
+def test_the_bundle_answers_as_the_network_does(run, measured, exported):
+    policy = exported.point.policy
+    assert len(policy.exits) > 1 and exported.point.validation.macs <= 0.75 * measured.costs.whole()
+    assert exported.accuracy == pytest.approx(exported.point.test.accuracy, abs=0.002)
+    predictor = Predictor(exported.path)
+    [(images, labels)] = list(run.data.batches("test", 16, 10_000))
+    probabilities, parts = predictor.classify(images.numpy())
+    assert (probabilities.argmax(1) == labels.numpy()).mean() == pytest.approx(exported.accuracy)
+    shares = np.bincount(parts, minlength=len(policy.exits)) / len(parts)
+    np.testing.assert_allclose(shares, exported.point.test.shares, atol=0.002)
+
+
+def test_it_says_what_it_is(exported):
+    about = read_bundle(exported.path)
+    policy = exported.point.policy
+    assert about["parts"] == [f"model-{number}.onnx" for number in range(1, len(policy.exits) + 1)]
+    assert about["thresholds"] == pytest.approx(policy.thresholds)
+    assert about["facts"]["early_exits"]["exits"] == list(policy.exits)
+    assert about["metrics"]["split"] == "test" and about["metrics"]["after"] == exported.accuracy
+    assert {"whole", "exported", "pytorch"} <= set(about["latency"])
+    assert "weights.safetensors" in about["files"] and "an answer is final" in (exported.path / "README.md").read_text()
+    assert len(open_bundle(exported.path).parts) == len(policy.exits)
+
+
+def test_one_exit_that_does_it_alone_is_named(run, measured, tmp_path):
+    with pytest.raises(UserError, match=r"exit 1 alone does it.*onceforall export .* '\{\"resolution\":16"):
+        export_exits(run, measured.architecture, tmp_path / "b", min_accuracy=0.001, measured=measured)
+    with pytest.raises(UserError, match="is not reached on validation"):
+        export_exits(run, measured.architecture, tmp_path / "b", min_accuracy=0.999, measured=measured)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(run, measured, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="exists and is no bundle"):
+        export_exits(run, measured.architecture, tmp_path, max_macs=1e9, measured=measured)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
