@@ -26,7 +26,7 @@ def hippocampus_quick() -> Recipe:
     Paper: ProX (ICIP 2022), ProX-MR, on a sound network. Command: `onceforall train hippocampus-quick --data
     Task04_Hippocampus --out runs/hippocampus`. Time and hardware: 81 minutes on one thread of an AMD EPYC beside other
     jobs, 65 of them on the processor. Metric: mean Dice of anterior and posterior on 40 held-out subjects: the mean of
-    100 random sub-networks 0.871, the smallest 0.862, the largest 0.878, the best 0.879; the paper's best mean is 0.408.
+    100 random sub-networks 0.871, the smallest 0.862, the largest 0.878, the best 0.879; the paper's is 0.408 at best.
     Kernels of 5 lost 0.003 (0.001 to 0.006), so the stop rule took their phase back. Most epochs go to widths, where
     networks are large and still cheap; at the rate of the other phases kernels of 5 would lose 0.02.
     """
