@@ -110,7 +110,8 @@ TIME_RATIOS = (0.32, 0.63)
 
 _TINY = ("network.name=prox_mobilenet", "network.width_mult=0.25", "network.kernel_rule=transform")
 _SMALL = (*_TINY, "network.depths=[1,2,3]", "schedule.subnets_per_step=1")
-_QUICK = ("hippocampus-quick", "phases.all.stop_rule=null", "schedule.epochs_per_phase=null")
+_EQUALLY = ("phases.all.stop_rule=null", "schedule.epochs_per_phase=null", "schedule.learning_rate=0.002")
+_QUICK = ("hippocampus-quick", *_EQUALLY)
 _QUICK_OTHER = (*_QUICK, "phases.all.batch_size=2", "schedule.batch_size=null")
 _HALVES = ("phases.all.task_weight=0.5", "phases.all.distillation_weight=0.5", "network.kernel_rule=transform")
 
@@ -138,7 +139,7 @@ FAMILIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "hippocampus-quick": {
         BASELINE: (
             *_QUICK_OTHER,
-            *_HALVES,
+            "network.kernel_rule=transform",
             "schedule.name=progressive_shrinking",
             "schedule.rows=even",
             "schedule.learning_rate=null",
@@ -151,7 +152,6 @@ FAMILIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             *_HALVES,
             "schedule.name=sandwich",
             "schedule.subnets_per_step=1",
-            "schedule.learning_rate=0.002",
         ),
     },
     **{data: _of_recipes(data) for data in ("oct", "hippocampus", "brats")},
