@@ -24,6 +24,7 @@ from onceforall.errors import UserError
 from onceforall.growing.command import grow
 from onceforall.predict.command import predict
 from onceforall.searching.command_latency import latency as latency_commands
+from onceforall.searching.command_options import numbers
 from onceforall.searching.command_predictor import predictor
 from onceforall.searching.command_search import search
 from onceforall.studies.command import study
@@ -227,7 +228,7 @@ def evaluate(
         raise UserError("--latency goes with -n: the grid is about accuracy.")
     if not grid and (resolutions is not None or limit is not None or phase == "all"):
         raise UserError("--resolutions, --limit and --phase all go with --grid.")
-    sizes = None if resolutions is None else _resolutions(resolutions)
+    sizes = None if resolutions is None else numbers("--resolutions", resolutions)
     run = open_run(run_dir, data, None if phase == "all" else phase)
     if grid:
         results = _evaluate_grids(run, phase == "all", sizes, limit, calibration_images, quiet=as_json)
@@ -349,13 +350,6 @@ def _evaluate_grids(
             click.echo()
         click.echo(f"written: {run.folder / 'results' / 'grids'}")
     return grids
-
-
-def _resolutions(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise UserError(f"--resolutions {text!r}: give whole numbers with commas between them, as 48,56,64.") from error
 
 
 def _report(run_dir: Path) -> Path:

@@ -53,11 +53,10 @@ def layers_to_keep(model: "onnx.ModelProto", asked: Sequence[str], images: np.nd
     names = layer_names(model)
     kept = set(asked)
     yield tuple(asked)
-    attempts: list[set[str]] = [{names[0], names[-1]}]
-    for attempt in attempts:
-        if not attempt <= kept:
-            kept |= attempt
-            yield tuple(name for name in names if name in kept)
+    ends = {names[0], names[-1]}
+    if not ends <= kept:
+        kept |= ends
+        yield tuple(name for name in names if name in kept)
     ordered = most_harmed(model, [name for name in names if name not in kept], images)
     for share in SHARES:
         wanted = kept | set(ordered[: round(share * len(names))])

@@ -63,13 +63,13 @@ def search_family(
 
     Raises `UserError` where there is no predictor or no table, and where no network keeps the limits.
     """
-    if predictor is None and family.predictor is None:
-        raise UserError(
-            f"{family.folder} has no predictor, and without data no network is measured: give --predictor, or --data "
-            "PATH; or package it again after: onceforall predictor fit RUN."
-        )
-    assert predictor is not None or family.predictor is not None
-    predictor = predictor or Predictor.load(family.predictor or "")
+    if predictor is None:
+        if family.predictor is None:
+            raise UserError(
+                f"{family.folder} has no predictor, and without data no network is measured: give --predictor, or "
+                "--data PATH; or package it again after: onceforall predictor fit RUN."
+            )
+        predictor = Predictor.load(family.predictor)
     predictor.check(family.supernet.space, family.metric)
     if predictor.facts.get("weights") not in (None, digest_of_weights(family.supernet)):
         raise UserError("the predictor was fitted to other weights than this family has; fit it again.")
