@@ -5,6 +5,7 @@ import pytest
 
 from exit_runs import exit_run
 from onceforall.bundles import open_bundle, read_bundle
+from onceforall.deploying import exit_export
 from onceforall.deploying.exit_curve import measure_exits, with_all_exits
 from onceforall.deploying.exit_export import export_exits
 from onceforall.errors import UserError
@@ -67,3 +68,12 @@ def test_a_folder_that_holds_something_else_is_left_alone(run, measured, tmp_pat
     with pytest.raises(UserError, match="exists and is no bundle"):
         export_exits(run, measured.architecture, tmp_path, max_macs=1e9, measured=measured)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_parts_that_compute_something_else_are_set_aside(run, measured, tmp_path, monkeypatch):
+    monkeypatch.setattr(exit_export, "TOLERANCE", -1.0)
+    limit = 0.75 * measured.costs.whole()
+    with pytest.raises(UserError, match=r"do not compute what PyTorch computes.*kept as .*b\.rejected"):
+        export_exits(run, measured.architecture, tmp_path / "b", max_macs=limit, measured=measured)
+    assert [path.name for path in tmp_path.iterdir()] == ["b.rejected"]
+    assert not read_bundle(tmp_path / "b.rejected")["accepted"]

@@ -80,7 +80,9 @@ def test_latencies_are_timed_in_turn(tiny):
     calls = []
     part = part_of(net)
     noted = replace(part, run=lambda values: calls.append(len(values["images"])) or part.run(values))
-    found = latencies(net, {"exported": noted, "fp32": part}, "onnxruntime", IMAGES[:1])
-    assert found["threads"] == found["batch"] == 1 and calls and set(calls) == {1}
+    parts = {"exported": noted, "fp32": part}
+    ways = {name: lambda image, part=part: part.run({"images": image}) for name, part in parts.items()}
+    found = latencies(net, ways, "onnxruntime", IMAGES[:3])
+    assert found["threads"] == found["batch"] == 1 and found["inputs"] == 3 and calls and set(calls) == {1}
     assert {"pytorch", "exported", "fp32", "processor"} < set(found)
     assert all(found[name]["median_ms"] > 0 for name in ("pytorch", "exported", "fp32"))

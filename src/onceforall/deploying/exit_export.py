@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import torch
 
 from onceforall.architecture import Architecture
 from onceforall.bundles import INPUT, Part, open_part
@@ -15,14 +14,12 @@ from onceforall.deploying.exit_chain import chain_difference, keep_exits, write_
 from onceforall.deploying.exit_curve import CurvePoint, MeasuredExits, curve_point, measure_exits
 from onceforall.deploying.exit_thresholds import ExitPolicy, tune_exits
 from onceforall.errors import UserError
-from onceforall.evaluation.environment import cpu_model, version
-from onceforall.evaluation.latency import time_callables, torch_threads
-from onceforall.evaluation.tasks import window_of
-from onceforall.exporting.bundle_writing import check_place, draft_folder, finish, requirements
+from onceforall.exporting.bundle_writing import check_place, draft_folder, finish, rejected_place
+from onceforall.exporting.describing import describe
 from onceforall.exporting.inputs import held_out_inputs, plain_copy
 from onceforall.exporting.onnx_model import to_onnx
 from onceforall.exporting.openvino_model import to_openvino, write_openvino
-from onceforall.exporting.verifying import Difference
+from onceforall.exporting.verifying import Difference, latencies
 from onceforall.predict.parts import run_parts
 from onceforall.runs import Run
 from onceforall.supernets.supernet import Supernet
@@ -33,7 +30,6 @@ __all__ = ["ExitExport", "export_exits"]
 TOLERANCE = 1e-3  # of the largest logit
 BATCH = 128
 TIMED = 32  # images whose mean time is taken
-TIMING = {"warmup_seconds": 0.0, "min_runs": 1, "max_seconds": 0.0, "rounds": 7}
 
 
 @final
@@ -81,7 +77,7 @@ def export_exits(
         measured: of the same network, where it was measured before.
 
     Raises `UserError` where that is not reached, where one exit alone does it, and where a part does not compute what
-    PyTorch computes.
+    PyTorch computes; the bundle then stays beside `folder` with ".rejected" behind its name.
     """
     check_place(folder)
     measured = measured or measure_exits(run, architecture)
@@ -99,19 +95,39 @@ def export_exits(
         size = sum(path.stat().st_size for path in draft.iterdir())
         parts = [open_part(path, engine, 1) for path in paths]
         difference = chain_difference(net, parts, images)
-        if not (difference.clear == 1 and difference.relative <= TOLERANCE):  # NaN is refused
-            raise UserError(
-                f"the parts do not compute what PyTorch computes: logits differ by {difference.relative:.2g} of the "
-                f"largest (accepted: {TOLERANCE:g}); nothing was written."
-            )
+        objection = _objection(difference)
+        place = folder if objection is None else rejected_place(folder)
         accuracy = _accuracy(run, parts, policy, kept)
-        latency = _latency(net, parts, policy, images.numpy(), engine)
+        latency = _latency(net, parts, policy, images[:TIMED].numpy(), engine)
         save_network(net, draft / "weights.safetensors", {})
-        about = _about(run, net, kept, point, difference, len(images), engine)
-        about |= {"parts": [path.name for path in paths], "latency": latency, "bytes": size}
-        about["metrics"] |= {"after": accuracy}
-        finish(draft, folder, about)
+        about = describe(
+            net,
+            kept,
+            paths=paths,
+            bytes=size,
+            engine=engine,
+            tools=("onnx", engine),
+            checked=images,
+            difference=difference,
+            accepted_difference=TOLERANCE,
+            objection=objection,
+            latency=latency,
+            classes=run.data.classes,
+            preparation=run.data.preparation.to_dict(),
+        )
+        finish(draft, place, about | _entries(run, point, accuracy))
+    if objection is not None:
+        raise UserError(f"{objection} It was kept as {place}.")
     return ExitExport(folder, size, point, difference, accuracy, latency)
+
+
+def _objection(difference: Difference) -> str | None:
+    if difference.clear == 1 and difference.relative <= TOLERANCE:  # NaN is refused
+        return None
+    return (
+        f"the parts do not compute what PyTorch computes: logits differ by {difference.relative:.2g} of the largest "
+        f"(accepted: {TOLERANCE:g}), {difference.agreement:.2%} of the answers agree."
+    )
 
 
 def _alone(run: Run, measured: MeasuredExits, policy: ExitPolicy) -> str:
@@ -136,32 +152,15 @@ def _accuracy(run: Run, parts: Sequence[Part], policy: ExitPolicy, architecture:
 def _latency(
     net: Supernet, parts: Sequence[Part], policy: ExitPolicy, images: np.ndarray, engine: str
 ) -> dict[str, Any]:
-    """Mean time of a held-out image, one at a time on one thread: the chain, the whole network, PyTorch; in turn."""
-    *_, last = policy.exits
-    whole, architecture = plain_copy(keep_exits(net, (last,)))
+    """Mean time of an image: of the network with its last exit alone, in PyTorch and in a file, and of the chain."""
+    whole, architecture = plain_copy(keep_exits(net, policy.exits[-1:]))
     with tempfile.TemporaryDirectory() as folder:
         single = _whole(whole, architecture, images.shape[1:], engine, Path(folder))
-        some = [images[i : i + 1] for i in range(min(TIMED, len(images)))]
-        tensors = [torch.from_numpy(image) for image in some]
         ways = {
-            "pytorch": lambda: [whole(tensor) for tensor in tensors],
-            "whole": lambda: [single.run({INPUT: image}) for image in some],
-            "exported": lambda: [run_parts(parts, image, policy.thresholds) for image in some],
+            "whole": lambda image: single.run({INPUT: image}),
+            "exported": lambda image: run_parts(parts, image, policy.thresholds),
         }
-        with torch_threads(1), torch.inference_mode():
-            timed = time_callables(list(ways.values()), engine=engine, precision="", **TIMING)
-    rows = {
-        name: {
-            "median_ms": round(latency.median_ms / len(some), 4),
-            "iqr_ms": round(latency.iqr_ms / len(some), 4),
-            "runs": latency.runs,
-            "noisy": latency.noisy,
-            "to_pytorch": round(latency.median_ms / timed[0].median_ms, 4),
-        }
-        for name, latency in zip(ways, timed, strict=True)
-    }
-    about = {"processor": cpu_model(), "threads": 1, "batch": 1, "engine": engine, "images": len(some)}
-    return about | rows
+        return latencies(whole, ways, engine, images)
 
 
 def _whole(net: Supernet, architecture: Architecture, shape: Sequence[int], engine: str, folder: Path) -> Part:
@@ -174,63 +173,23 @@ def _whole(net: Supernet, architecture: Architecture, shape: Sequence[int], engi
     return open_part(folder / "whole.onnx", engine, 1)
 
 
-def _about(
-    run: Run,
-    net: Supernet,
-    architecture: Architecture,
-    point: CurvePoint,
-    difference: Difference,
-    images: int,
-    engine: str,
-) -> dict[str, Any]:
-    """What `model.json` says, but for what is measured of the files."""
+def _entries(run: Run, point: CurvePoint, accuracy: float) -> dict[str, Any]:
+    """What `model.json` says of early exits."""
     settings, data = run.recipe.run, run.data
-    preparation = data.preparation.to_dict()
     early = {"exits": point.policy.exits, "split": "validation"}
     for name, outcome in (("validation", point.validation), ("test", point.test)):
         early[name] = {"accuracy": outcome.accuracy, "mean_macs": outcome.macs, "shares": outcome.shares}
-    cost = net.measure(architecture)
     calibrated = {"inputs": min(settings.calibration_images, data.count("train")), "rule": settings.calibration_rule}
     return {
-        "engine": engine,
-        "precision": "fp32",
         "thresholds": list(point.policy.thresholds),
-        "classes": list(data.classes),
-        "task": {"kind": "classification"},
-        "input": {
-            "name": INPUT,
-            "channels": data.channels,
-            "size": list(window_of(architecture.resolution, 2)),
-            "batch": None,
-            "any_size": False,
-        },
-        "preparation": preparation,
         "exit_weights": [1.0] * len(point.policy.exits),
-        "architecture": architecture.to_dict(),
-        "architecture_text": str(architecture),
-        "cost": {"params": cost.params, "macs": cost.macs},
-        "kept_fp32": [],
-        "calibration": {"int8_inputs": 0},
         "facts": {"recipe": run.recipe.name, "phase": run.phase, "batch_norm": calibrated, "early_exits": early},
-        "check": {
-            "inputs": images,
-            "max_difference": difference.largest,
-            "scale": difference.scale,
-            "relative": difference.relative,
-            "agreement": difference.agreement,
-            "accepted_difference": TOLERANCE,
-            "max_loss": None,
-        },
-        "accepted": True,
-        "objection": None,
         "metrics": {
             "name": "accuracy",
             "before": point.test.accuracy,
+            "after": accuracy,
             "data": data.name,
             "split": "test",
             "inputs": data.count("test"),
         },
-        "opset": None,
-        "versions": {name: version(name) for name in ("onceforall", "torch", "onnx", engine)},
-        "requirements": requirements(engine, False, preparation),
     }

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from onceforall.architecture import Architecture
-from onceforall.bundles import Part, open_part
+from onceforall.bundles import INPUT, Part, open_part
 from onceforall.data import LabelScheme
 from onceforall.exporting.onnx_model import answer_names, with_half_weights
 from onceforall.exporting.openvino_model import quantise_openvino, to_openvino, write_openvino
@@ -186,11 +186,11 @@ def advice(job: Job, found: Attempt) -> str:
 def time_attempt(job: Job, found: Attempt) -> dict[str, Any]:
     """Latency of PyTorch, of the file, and of the same format in float32 where that is another; see `latencies`."""
     parts = {"exported": _open(job, found.path, 1)}
-    if job.options.precision != "fp32":
-        plain = replace(job, learned=None, options=replace(job.options, precision="fp32", keep_fp32=()))
-        with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
+        if job.options.precision != "fp32":
+            plain = replace(job, learned=None, options=replace(job.options, precision="fp32", keep_fp32=()))
             path = Path(folder) / found.path.name
             _write(plain, path)
             parts["fp32"] = _open(plain, path, 1)
-            return latencies(job.net, parts, job.options.engine, job.inputs[:1].numpy())
-    return latencies(job.net, parts, job.options.engine, job.inputs[:1].numpy())
+        ways = {name: lambda image, part=part: part.run({INPUT: image}) for name, part in parts.items()}
+        return latencies(job.net, ways, job.options.engine, job.inputs[:1].numpy())

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from onceforall.data import LabelScheme
 from onceforall.errors import UserError
-from onceforall.evaluation.environment import version
 from onceforall.evaluation.tasks import window_of
 from onceforall.exporting.attempts import Attempt, Job, advice, attempt, time_attempt
-from onceforall.exporting.bundle_writing import check_place, draft_folder, finish, rejected_place, requirements
+from onceforall.exporting.bundle_writing import check_place, draft_folder, finish, rejected_place
+from onceforall.exporting.describing import describe
 from onceforall.exporting.inputs import checked_images, plain_copy
 from onceforall.exporting.onnx_model import leftovers, to_onnx
 from onceforall.exporting.options import ExportOptions
@@ -121,8 +121,8 @@ def export(
         size_in_bytes = sum(path.stat().st_size for path in draft.iterdir())
         report = _report(job, found, folder, size_in_bytes, time_attempt(job, found))
         save_network(copy, draft / WEIGHTS, {})
-        about = {"classes": list(classes), "preparation": preparation, "facts": facts}
-        finish(draft, report.path, about | _about(job, found, report, preparation), front)
+        about = _about(job, found, report, classes, preparation) | {"facts": facts}
+        finish(draft, report.path, about, front)
     if report.objection is not None and not options.force:
         raise UserError(f"{report.objection} It was kept as {report.path}; {advice(job, found)}")
     return report
@@ -173,50 +173,40 @@ def _report(job: Job, found: Attempt, folder: Path, size: int, latency: dict[str
     )
 
 
-def _about(job: Job, found: Attempt, report: ExportReport, preparation: Mapping[str, Any]) -> dict[str, Any]:
+def _about(
+    job: Job, found: Attempt, report: ExportReport, classes: Sequence[str], preparation: Mapping[str, Any]
+) -> dict[str, Any]:
     """What `model.json` says of the network, its file and its check."""
-    options, difference = job.options, found.difference
-    cost = job.net.measure(job.architecture)
-    engine = options.engine
-    packages = ("onceforall", "torch", "onnx", "onnxruntime", "openvino", "nncf")
-    tools = [] if job.model is None else ["onnx", engine]
-    tools += ["nncf"] if engine == "openvino" and job.learned is not None else []
-    return {
-        "engine": engine,
+    options = job.options
+    tools = [] if job.model is None else ["onnx", options.engine]
+    tools += ["nncf"] if options.engine == "openvino" and job.learned is not None else []
+    about = describe(
+        job.net,
+        job.architecture,
+        paths=[found.path],
+        bytes=report.bytes,
+        engine=options.engine,
+        tools=tools,
+        checked=job.inputs,
+        difference=found.difference,
+        accepted_difference=options.accepted_difference,
+        objection=found.objection,
+        latency=report.latency,
+        classes=classes,
+        preparation=preparation,
+        segments=job.scheme is not None,
+        batch=options.batch,
+        any_size=options.any_size,
+    )
+    return about | {
         "precision": options.precision,
-        "parts": [found.path.name],
-        "thresholds": [],
         "task": _describe_task(job.scheme, preparation),
-        "input": {
-            "name": "images",
-            "channels": job.inputs.shape[1],
-            "size": list(job.inputs.shape[2:]),
-            "batch": options.batch,
-            "any_size": options.any_size,
-        },
         "exit_weights": list(job.exit_weights),
-        "architecture": job.architecture.to_dict(),
-        "architecture_text": str(job.architecture),
-        "cost": {"params": cost.params, "macs": cost.macs},
         "kept_fp32": list(found.kept),
         "calibration": {"int8_inputs": 0 if job.learned is None else len(job.learned)},
-        "check": {
-            "inputs": len(job.inputs),
-            "max_difference": difference.largest,
-            "scale": difference.scale,
-            "relative": difference.relative,
-            "agreement": difference.agreement,
-            "accepted_difference": options.accepted_difference,
-            "max_loss": options.max_loss,
-        },
-        "accepted": found.objection is None,
-        "objection": found.objection,
+        "check": about["check"] | {"max_loss": options.max_loss},
         "metrics": _metrics(job, found),
-        "latency": report.latency,
-        "bytes": report.bytes,
         "opset": report.opset or None,
-        "versions": {name: version(name) for name in packages if name in ("onceforall", "torch", *tools)},
-        "requirements": requirements(engine, job.scheme is not None, preparation),
     }
 
 

@@ -4,7 +4,7 @@ The file is run as prediction runs it (`bundles.open_part`), on inputs that trai
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -191,34 +191,38 @@ def judged(
 # -- latency ------------------------------------------------------------------------------------------------------
 
 
-def latencies(net: Supernet, parts: Mapping[str, Part], engine: str, image: np.ndarray) -> dict[str, Any]:
-    """How long PyTorch and each of `parts` take for one input, timed in turn on one thread; JSON types.
+def latencies(
+    net: nn.Module, ways: Mapping[str, Callable[[np.ndarray], Any]], engine: str, images: np.ndarray
+) -> dict[str, Any]:
+    """How long PyTorch and each of `ways` take for an input, one at a time, in turn, on one thread; JSON types.
 
     Args:
         net: in PyTorch, before.
-        parts: by name, opened for one thread.
+        ways: by name, what answers an array (1, channels, *sizes) on one thread.
         engine: what runs them.
-        image: (1, channels, *sizes).
+        images: (N, channels, *sizes), whose mean time is taken.
 
     Rounds alternate, so that what disturbs one disturbs all: the ratios to PyTorch mean more than the times, which
     engines that share a process make longer. They are ratios of time on processors: on a quiet machine that is the time
     of the clock, on a busy one other programs are not in it.
     """
-    tensor = torch.from_numpy(image)
-    calls: list[Any] = [lambda: net(tensor), *(lambda part=part: part.run({INPUT: image}) for part in parts.values())]
+    arrays = [images[number : number + 1] for number in range(len(images))]
+    tensors = [torch.from_numpy(array) for array in arrays]
+    calls = [lambda: [net(tensor) for tensor in tensors]]
+    calls += [lambda way=way: [way(array) for array in arrays] for way in ways.values()]
     with ONE_AT_A_TIME, torch_threads(1), torch.inference_mode():
         timed = time_callables(calls, engine=engine, precision="", **TIMING)
-    rows = dict(zip(("pytorch", *parts), timed, strict=True))
+    rows = dict(zip(("pytorch", *ways), timed, strict=True))
     first = rows["pytorch"].processor_ms
-    out: dict[str, Any] = {"processor": cpu_model(), "threads": 1, "batch": 1, "engine": engine}
-    return out | {name: _row(latency, first) for name, latency in rows.items()}
+    out: dict[str, Any] = {"processor": cpu_model(), "threads": 1, "batch": 1, "engine": engine, "inputs": len(images)}
+    return out | {name: _row(latency, first, len(images)) for name, latency in rows.items()}
 
 
-def _row(latency: Latency, reference_ms: float) -> dict[str, Any]:
+def _row(latency: Latency, reference_ms: float, inputs: int) -> dict[str, Any]:
     return {
-        "median_ms": round(latency.median_ms, 4),
-        "iqr_ms": round(latency.iqr_ms, 4),
-        "processor_ms": round(latency.processor_ms, 4),
+        "median_ms": round(latency.median_ms / inputs, 4),
+        "iqr_ms": round(latency.iqr_ms / inputs, 4),
+        "processor_ms": round(latency.processor_ms / inputs, 4),
         "runs": latency.runs,
         "noisy": latency.noisy,
         "to_pytorch": round(latency.processor_ms / max(reference_ms, 1e-6), 4),
