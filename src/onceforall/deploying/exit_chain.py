@@ -32,6 +32,7 @@ __all__ = [
     "ExitPart",
     "chain_difference",
     "cut_at_exits",
+    "engine_of",
     "keep_exits",
     "part_model",
     "run_all_parts",
@@ -45,6 +46,7 @@ Segment = tuple[int, int, bool]
 
 MAPS = "maps"
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
+ENGINES = {"onnx": "onnxruntime", "openvino": "openvino"}
 TIMING = {"warmup_seconds": 0.02, "min_runs": 5, "max_seconds": 0.05, "rounds": 5}
 BATCHES = (1, 32)  # with which the files are compared
 
@@ -122,8 +124,14 @@ def segments_of(exits: Sequence[int]) -> list[Segment]:
     return [(before, number, number != exits[-1]) for before, number in zip((0, *exits[:-1]), exits, strict=True)]
 
 
-def part_model(part: ExitPart) -> "tuple[onnx.ModelProto, tuple[int, ...]]":
-    """A part as an ONNX model for any number of inputs, and the shape of one of these."""
+def engine_of(format: str) -> str:
+    """What runs the parts in this format."""
+    check_choice("format of a chain", format, ENGINES)
+    return ENGINES[format]
+
+
+def part_model(part: ExitPart, engine: str) -> "tuple[onnx.ModelProto, tuple[int, ...]]":
+    """A part as an ONNX model for any number of inputs, to run in `engine`, and the shape of one input."""
     net = part.net
     size = net.space.resolutions[-1]
     shape = (net.options["in_channels"], *((size, size) if isinstance(size, int) else size))
@@ -131,7 +139,7 @@ def part_model(part: ExitPart) -> "tuple[onnx.ModelProto, tuple[int, ...]]":
         with torch.inference_mode():
             _, maps = ExitPart(net, 0, part.before, True)(torch.zeros(1, *shape))
         shape = tuple(maps.shape[1:])
-    return to_onnx(part, part.architecture, shape, names=(part.reads, part.gives)), shape
+    return to_onnx(part, part.architecture, shape, names=(part.reads, part.gives), engine=engine), shape
 
 
 def run_all_parts(parts: Sequence[Part], images: np.ndarray) -> list[np.ndarray]:
@@ -151,11 +159,11 @@ def write_parts(net: Supernet, folder: Path, format: str = "onnx") -> list[Path]
         folder: where they go.
         format: "onnx", or "openvino", whose weights lie in a file beside each.
     """
-    check_choice("format of a chain", format, SUFFIXES)
+    engine = engine_of(format)
     require("onnx", "onnxscript", "onnxruntime", *(("openvino",) if format == "openvino" else ()))
     written = []
     for number, part in enumerate(cut_at_exits(net), start=1):
-        model, _ = part_model(part)
+        model, _ = part_model(part, engine)
         path = folder / f"model-{number}{SUFFIXES[format]}"
         if format == "openvino":
             write_openvino(to_openvino(model), path)
@@ -187,7 +195,7 @@ def time_segments(net: Supernet, segments: Iterable[Segment]) -> dict[Segment, f
     calls = []
     for segment in wanted:
         part = ExitPart(net, *segment)
-        model, shape = part_model(part)
+        model, shape = part_model(part, "onnxruntime")
         session = open_session(model.SerializeToString(), "a part", 1)
         noise = np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32)
         calls.append(partial(session.run, None, {part.reads: noise}))

@@ -10,7 +10,7 @@ import numpy as np
 
 from onceforall.architecture import Architecture
 from onceforall.bundles import INPUT, Part, open_part
-from onceforall.deploying.exit_chain import chain_difference, keep_exits, write_parts
+from onceforall.deploying.exit_chain import chain_difference, engine_of, keep_exits, write_parts
 from onceforall.deploying.exit_curve import CurvePoint, MeasuredExits, curve_point, measure_exits
 from onceforall.deploying.exit_thresholds import ExitPolicy, tune_exits
 from onceforall.errors import UserError
@@ -80,6 +80,7 @@ def export_exits(
     PyTorch computes; the bundle then stays beside `folder` with ".rejected" behind its name.
     """
     check_place(folder)
+    engine = engine_of(format)
     measured = measured or measure_exits(run, architecture)
     if min_accuracy is None and max_macs is None:
         min_accuracy = float(measured.validation.correct.mean(1).max())
@@ -89,7 +90,6 @@ def export_exits(
     point = curve_point(run, measured, policy)
     net, kept = plain_copy(keep_exits(plain_copy(measured.net)[0], policy.exits))
     images = held_out_inputs(run.data, kept.resolution)
-    engine = "openvino" if format == "openvino" else "onnxruntime"
     with draft_folder(folder) as draft:
         paths = write_parts(net, draft, format)
         size = sum(path.stat().st_size for path in draft.iterdir())
@@ -165,7 +165,7 @@ def _latency(
 
 def _whole(net: Supernet, architecture: Architecture, shape: Sequence[int], engine: str, folder: Path) -> Part:
     """The network with its last exit only, in one file."""
-    model = to_onnx(net, architecture, shape)
+    model = to_onnx(net, architecture, shape, engine=engine)
     if engine == "openvino":
         write_openvino(to_openvino(model), folder / "whole.xml")
         return open_part(folder / "whole.xml", engine, 1)

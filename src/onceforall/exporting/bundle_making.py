@@ -114,7 +114,9 @@ def export(
         raise UserError(f"{len(classes)} names of classes for a network with {net.options['num_classes']} outputs.")
     model = None
     if options.format != "torch":
-        model = to_onnx(copy, architecture, shape, options.batch, options.opset, options.any_size)
+        model = to_onnx(
+            copy, architecture, shape, options.batch, options.opset, options.any_size, engine=options.engine
+        )
     job = Job(copy, architecture, model, inputs, learned, scheme, weights, judge, options)
     with draft_folder(folder) as draft:
         found = attempt(job, draft)

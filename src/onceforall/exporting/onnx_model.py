@@ -13,6 +13,7 @@ from torch import nn
 from onceforall.architecture import Architecture
 from onceforall.bundles import ANSWER, INPUT
 from onceforall.errors import UserError
+from onceforall.exporting.onnx_tuning import tuned_for_onnxruntime
 
 if TYPE_CHECKING:
     import onnx
@@ -40,6 +41,7 @@ def to_onnx(
     opset: int | None = None,
     any_size: bool = False,
     names: tuple[str, Sequence[str]] | None = None,
+    engine: str = "onnxruntime",
 ) -> "onnx.ModelProto":
     """The network for inputs (batch, *shape) as a checked ONNX model.
 
@@ -51,6 +53,7 @@ def to_onnx(
         opset: version of the ONNX operators; the exporter's choice by default.
         any_size: whether the file takes other sizes too, where the network does.
         names: of the input and of the outputs, where they are not those of a whole network.
+        engine: what shall run it: "onnxruntime" or "openvino".
 
     Raises `UserError` where the network, or this network in this opset, cannot be written.
     """
@@ -86,6 +89,8 @@ def to_onnx(
         raise UserError(f"opset {opset}: this network cannot be written in it, only in {written}; leave it out.")
     _name_layers(model)
     _forget_origin(model)
+    if engine == "onnxruntime":
+        model = tuned_for_onnxruntime(model)
     onnx.checker.check_model(model, full_check=True)
     return model
 

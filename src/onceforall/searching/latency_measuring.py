@@ -55,7 +55,7 @@ def measuring(
                 kind, options = type(supernet), dict(supernet.options)
                 networks = [TorchNetwork(kind, options, architecture) for architecture in architectures]
                 return engine.measure(networks, shapes, **times)
-            files = [timing_graph(supernet, architecture, settings.batch) for architecture in architectures]
+            files = [timing_graph(supernet, arch, settings.batch, settings.backend) for arch in architectures]
             return engine.measure(files, shapes, **times)
 
         yield measure

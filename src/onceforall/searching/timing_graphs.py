@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from onceforall.architecture import Architecture
 from onceforall.bundles import INPUT, require
 from onceforall.errors import UserError
+from onceforall.exporting.onnx_tuning import tuned_for_onnxruntime
 from onceforall.supernets.supernet import Supernet
 
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ def input_shape(supernet: Supernet, architecture: Architecture, batch: int = 1) 
     return (batch, supernet.options["in_channels"], *((side,) * axes if isinstance(side, int) else side))
 
 
-def timing_graph(supernet: Supernet, architecture: Architecture, batch: int = 1) -> bytes:
+def timing_graph(supernet: Supernet, architecture: Architecture, batch: int = 1, engine: str = "onnxruntime") -> bytes:
     """The ONNX file, as bytes, of `architecture` with the weights it has in `supernet`, for `batch` inputs in float32.
+
+    It is in the form that `engine`, "onnxruntime" or "openvino", gets in an export.
 
     Raises `UserError`, naming it, for an operation that has no row in `WRITERS`.
     """
@@ -57,7 +60,7 @@ def timing_graph(supernet: Supernet, architecture: Architecture, batch: int = 1)
         recorder.constants,
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=10)
-    return model.SerializeToString()
+    return (tuned_for_onnxruntime(model) if engine == "onnxruntime" else model).SerializeToString()
 
 
 @final
