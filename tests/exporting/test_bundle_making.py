@@ -183,7 +183,7 @@ def test_every_exit_answers(tmp_path):
 def ready_model(monkeypatch, exported):
     """`export` without the seconds of tracing: it gets the graph of a file made before."""
     model = onnx.load(exported[0][1].path / "model.onnx")
-    monkeypatch.setattr(bundle_making, "to_onnx", lambda *_: model)
+    monkeypatch.setattr(bundle_making, "to_onnx", lambda *_, **__: model)
     return model
 
 
