@@ -20,6 +20,7 @@ QUICK = (
     "search_speed.py",
     "start_up.py",
     "step_against_mit.py",
+    "volume_steps.py",
 )  # with --smoke
 
 
