@@ -146,6 +146,9 @@ def test_each_difference_has_its_line(sides):
     fewer = with_options(other, calibration_images=8)
     assert warned(fewer) == ["the runs differ in calibration images: ps 16, sandwich 8."]
     assert warned(fewer, calibration_images=16) == []
+    grown = {**other.run.described, "settings": {**other.run.described["settings"], "parent": {"folder": "runs/old"}}}
+    [line] = warned(changed(other, described=grown))
+    assert line == "sandwich began with the weights of a trained network; what that one cost is not counted."
     [line] = warned(changed(other, finished=False))
     assert line.startswith("sandwich is unfinished: measured after its phase 'sandwich'")
     [line] = warned(replace(other, space=other.space.restrict(kernel_sizes=(3,))))

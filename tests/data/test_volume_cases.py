@@ -51,6 +51,9 @@ SHIFTED = np.eye(4)
 SHIFTED[0, 3] = 3.0
 NAN = image()
 NAN[0, 0, :2] = np.nan
+FLAT = np.zeros(SHAPE, np.float32)
+FLAT[2:6, 2:6] = 7.0  # 0 is outside, and the rest has one value
+
 BAD = {
     "a0.nii.gz: is an HTML page": {"images": [b"<html></html>"], "labels": label()},
     "l.nii.gz: is an HTML page": {"images": [image()], "labels": b"<html></html>"},
@@ -76,6 +79,7 @@ BAD = {
     "a0.nii.gz: has 3 channels instead of 4": {"images": [image(*SHAPE, 3)], "labels": label(), "channels": 4},
     "a0.nii.gz: has 2 voxels that are not finite": {"images": [NAN], "labels": label()},
     "a0.nii.gz: is constant: all voxels": {"images": [np.full(SHAPE, 7.0, np.float32)], "labels": label()},
+    "a0.nii.gz: is constant: all voxels but zeros": {"images": [FLAT], "labels": label()},
     "a0.nii.gz: has a side of 9 voxels, less than the total stride 16": {
         "images": [image()],
         "labels": label(),

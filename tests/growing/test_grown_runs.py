@@ -3,15 +3,17 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from onceforall.data import VolumePreparation
 from onceforall.deploying.export_run import export_run
 from onceforall.errors import UserError
-from onceforall.growing.grown_runs import grow_run, plan_growth
+from onceforall.growing.grown_runs import _grown_recipe, grow_run, plan_growth
 from onceforall.recipes import make_recipe
 from onceforall.report import write_report
 from onceforall.runs import chosen_architectures, evaluate_run, open_run, train_run
@@ -179,6 +181,16 @@ def write_photos(folder, names, first, count):
         for i in range(first, first + count):
             pixels = (rng.integers(0, 120, (20, 20)) + 120 * (label % 2)).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
+
+
+def test_what_was_for_the_old_run_alone_is_not_taken_over():
+    recipe = make_recipe("hippocampus-quick", ("data.volumes.subjects=60", "run.max_minutes=10"), "heads")
+    phase = {"batch_size": 2, "validate_every": 1, "epochs": 3, "warmup_epochs": 0}
+    preparation = VolumePreparation(1, box=(48, 64, 48)).to_dict()
+    described = {"phases": [phase], "data": {"preparation": preparation}}
+    for data, subjects in ((None, 60), ("more", None)):
+        grown = _grown_recipe(recipe, described, Path("run"), (), data)
+        assert (grown.data.volumes.subjects, grown.run.max_minutes) == (subjects, None)
 
 
 def test_new_images_are_for_training_and_old_ones_keep_their_split(tmp_path, monkeypatch):

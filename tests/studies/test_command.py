@@ -202,6 +202,16 @@ def test_prox_lists_its_runs(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_digits_go_on_beside_other_data(tmp_path, monkeypatch):
+    """A study of the digits to which another data set was added, and one that never had them."""
+    monkeypatch.setattr("onceforall.studies.study.check_study", lambda *_: {"brats": "heads"})
+    for folder, begun in (("with", True), ("without", False)):
+        (tmp_path / folder / ("digits-ps-s0" if begun else "brats-ps-s0")).mkdir(parents=True)
+        lines = prox("--dry-run", "--out", tmp_path / folder).output.splitlines()
+        assert any(line.startswith("brats-ps-s0") for line in lines)
+        assert any(line.startswith("digits-ps-s0") for line in lines) == begun
+
+
 def test_prox_at_the_papers_scale(tmp_path):
     done = prox("--dry-run", "--scale", "paper", "--out", tmp_path / "new", "--methods", "ps,prox-mr,prox-ir")
     assert re.search(r"oct-ps-s0: 70 epochs: full \d+, kernel", done.output)

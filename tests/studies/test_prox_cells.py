@@ -70,6 +70,11 @@ def test_a_single_network_is_one_of_the_family(run, choices):
     assert planned_supernet(recipe).measure(expected) == planned_supernet(recipe_of("ps")).measure(expected)
 
 
+def test_the_middle_of_two_choices_is_one_and_the_other_by_turns():
+    space = planned_phases(recipe_of("single-middle", "small", "hippocampus"))[0].space
+    assert (space.depths, space.widths, space.kernel_sizes, space.resolutions) == ((1,), (1.0,), (5,), ((40, 56, 40),))
+
+
 @pytest.mark.parametrize(
     ("scale", "data", "epochs"), [("tiny", "hippocampus", 4), ("tiny", "brats", 4), ("small", "hippocampus", 24)]
 )

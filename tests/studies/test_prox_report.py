@@ -61,4 +61,9 @@ def test_runs_of_a_data_set_and_seed_are_compared(tmp_path, monkeypatch):
     assert folders == [tmp_path / "oct-ps-s0", tmp_path / "oct-prox-mr-s0"]
     assert out == tmp_path / "comparison-oct-s0"
     assert (more["names"], more["networks"], more["by"], more["data"]) == (["ps", "prox-mr"], 60, "macs", "scans")
-    assert said == ["no pictures", "oct-ps-s1 is the only one of its data set and seed: nothing to compare it with."]
+    alone = "nothing to compare it with; a comparison takes two runs, one of them of a family."
+    assert said == ["no pictures", f"oct-ps-s1: {alone}"]
+    calls.clear()
+    singles = [ProxCell("oct", "single-smallest", 0), ProxCell("oct", "single-largest", 0)]
+    compare_cells(singles, tmp_path, SCALES["small"], places={}, say=said.append)
+    assert not calls and said[-1] == f"oct-single-smallest-s0, oct-single-largest-s0: {alone}"

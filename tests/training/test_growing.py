@@ -110,6 +110,37 @@ def test_it_goes_on_across_a_growth(tmp_path, monkeypatch, moment, fields):
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+def test_it_goes_on_in_a_phase_smaller_than_the_one_before(tmp_path, monkeypatch):
+    """The network has grown beyond what the phase trains; a run that goes on finds it as large."""
+
+    class Kill(BaseException):
+        pass
+
+    def trained(folder, **options):
+        first, deep, large = phases()
+        return run(folder, [first, large, deep], supernet=small(), data=DATA, threads=1, checkpoint_every=1, **options)
+
+    expected = trained(tmp_path / "whole")
+    own, calls = Records.advance, []
+
+    def advance(*arguments):
+        own(*arguments)
+        calls.append(1)
+        if len(calls) == 6:
+            raise Kill
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Records, "advance", advance)
+        with pytest.raises(Kill):
+            trained(tmp_path / "run")
+    found = trained(tmp_path / "run", resume=True)
+    assert found.space == expected.space == LARGE
+    assert all(
+        torch.equal(tensor, other)
+        for tensor, other in zip(found.state_dict().values(), expected.state_dict().values(), strict=True)
+    )
+
+
 def test_spaces_that_are_no_extension_are_refused():
     assert final_space(SMALL, phases()) == LARGE
     assert final_space(LARGE, phases()) == LARGE
@@ -149,14 +180,14 @@ def test_a_choice_between_those_that_are_there_is_grown_too():
     ):
         phase = one_phase(ends.extend(**{factor: choices}))
         assert final_space(ends, [phase]) == phase.space
-        assert fitted(supernet, phase, seed=0).space == phase.space
-    assert fitted(supernet, one_phase(ends.restrict(depths=(1,), kernel_sizes=(7,))), seed=0) is supernet
+        assert fitted(supernet, phase.space, seed=0).space == phase.space
+    assert fitted(supernet, ends.restrict(depths=(1,), kernel_sizes=(7,)), seed=0) is supernet
 
 
 def test_what_is_large_enough_stays_itself():
     supernet = small()
-    assert fitted(supernet, phases()[0], seed=0) is supernet
-    larger = fitted(supernet, phases()[1], seed=0)
+    assert fitted(supernet, SMALL, seed=0) is supernet
+    larger = fitted(supernet, DEEP, seed=0)
     assert larger.space == DEEP and larger is not supernet
     probe = without_weights(supernet, LARGE)
     assert all(tensor.is_meta for tensor in probe.parameters())

@@ -8,18 +8,22 @@ import numpy as np
 import pytest
 import torch
 
+from onceforall.data import VolumeData, VolumePreparation
 from onceforall.data.dataset import DataSet
 from onceforall.errors import UserError
 from onceforall.search_space import SearchSpace
+from onceforall.supernets.supernet import Freeze
 from onceforall.training.checkpoint import save_network
-from onceforall.training.guards import check_run, least_part, memory_guard
+from onceforall.training.guards import _check_views, check_run, least_part, memory_guard
 from onceforall.training.options import RunOptions
 from onceforall.training.phases import Teacher
+from onceforall.training.stop_rule import StopRule
 from tiny_runs import one_phase, run, striped, two_stages
 
 DATA = striped(60)  # 42 images to train
 SUPERNET = two_stages()
 PHASE = one_phase(SUPERNET.space)
+SMALLER = SUPERNET.space.restrict(kernel_sizes=(5,))
 LARGER = two_stages(depths=(1, 2, 3)).space
 OTHER = SearchSpace.build(2, resolutions=(16, 24), kernel_sizes=(3, 7), expand_ratios=(3, 4, 6), depths=(1, 2))
 
@@ -82,6 +86,16 @@ def test_a_saved_teacher_must_fit(tmp_path, options, phase, expected):
             r"exit_weights of the teacher \(0.2, 0.8\) of phase 'next'",
         ),
         ([replace(PHASE, teacher=Teacher("nothing.safetensors"))], {}, "nothing.safetensors"),
+        (
+            [replace(PHASE, space=SMALLER), replace(PHASE, name="less", stop_rule=StopRule())],
+            {},
+            "stop_rule of phase 'less': it opens kernel_sizes 3, below the largest that was there",
+        ),
+        (
+            [replace(PHASE, freeze=Freeze(inner_kernels="hard"))],
+            {},
+            "inner_kernels 'hard' of phase 'only': freezing them needs kernel_rule 'rings'.* has 'transform'",
+        ),
         ([PHASE], {"micro_batches": 3, "processes": 2}, "micro_batches 3: must be a multiple of the 2 processes"),
         ([PHASE], {"micro_batches": 9}, "micro_batches 9: cuts the 16 images of a step of phase 'only'"),
         ([replace(PHASE, batch_size=500)], {"micro_batches": 22}, "cuts the 42 images"),
@@ -98,6 +112,19 @@ def test_what_could_not_be_trained_is_refused_before_anything_is_written(
         with pytest.raises(UserError, match=expected):
             run(tmp_path / "run", phases, supernet=two_stages(), data=DATA, micro_batches=options.micro_batches)
     assert not list(tmp_path.iterdir())
+
+
+def test_patches_of_several_sizes_have_no_native_teacher():
+    preparation = VolumePreparation(1, box=None)
+    data = VolumeData.__new__(VolumeData)
+    data._preparation = preparation
+    phase = replace(PHASE, teacher=Teacher("in_place", input="native"))
+    with pytest.raises(UserError, match="'native' of phase 'only': patches of several sizes .*'student'"):
+        _check_views(phase, data)
+    _check_views(replace(phase, resolutions=(24,)), data)
+    _check_views(replace(phase, teacher=Teacher("in_place")), data)
+    data._preparation = replace(preparation, box=(48, 48, 48))
+    _check_views(phase, data)
 
 
 def test_data_that_do_not_suit():
@@ -122,9 +149,14 @@ FAILURES = [
 ]
 
 
+def of(count, inputs="images"):
+    """Data with so many training inputs."""
+    return cast(DataSet, SimpleNamespace(inputs=inputs, count=lambda split: count))
+
+
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda error: type(error).__name__)
 def test_the_end_of_memory_names_sizes_to_try(failure):
-    with pytest.raises(UserError) as error, memory_guard(replace(PHASE, batch_size=64), RunOptions(), images=1000):
+    with pytest.raises(UserError) as error, memory_guard(replace(PHASE, batch_size=64), RunOptions(), of(1000)):
         raise failure
     message = str(error.value)
     assert "phase 'only', batch_size 64, micro_batches 1 (64 images at a time)" in message
@@ -145,7 +177,19 @@ def test_the_end_of_memory_names_sizes_to_try(failure):
 def test_the_advice_can_be_followed(batch, parts, images, advice):
     with (
         pytest.raises(UserError) as error,
-        memory_guard(replace(PHASE, batch_size=batch), RunOptions(micro_batches=parts), images),
+        memory_guard(replace(PHASE, batch_size=batch), RunOptions(micro_batches=parts), of(images)),
+    ):
+        raise MemoryError
+    assert advice in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("batch", "advice"), [(2, "micro_batches=2 (1 volumes at a time);"), (1, "smaller resolutions or widths;")]
+)
+def test_volumes_may_be_alone_in_their_part(batch, advice):
+    with (
+        pytest.raises(UserError) as error,
+        memory_guard(replace(PHASE, batch_size=batch), RunOptions(), of(9, "volumes")),
     ):
         raise MemoryError
     assert advice in str(error.value)
@@ -153,7 +197,7 @@ def test_the_advice_can_be_followed(batch, parts, images, advice):
 
 @pytest.mark.parametrize("failure", [RuntimeError("shapes differ"), ValueError("out of memory"), KeyboardInterrupt()])
 def test_anything_else_passes(failure):
-    with pytest.raises(type(failure)) as error, memory_guard(PHASE, RunOptions(), images=10):
+    with pytest.raises(type(failure)) as error, memory_guard(PHASE, RunOptions(), of(10)):
         raise failure
     assert error.value is failure
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from scipy import stats
 
+from onceforall.errors import UserError
 from onceforall.runs import find_weights
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.mobilenet_v3 import OFAMobileNetV3
@@ -61,6 +62,11 @@ def test_the_schedule_of_these_tests():
 def test_what_a_verdict_leaves(at, action, remaining):
     left = apply_verdict(schedule(), {"at": at, "action": action})
     assert names(left) == remaining
+
+
+def test_what_was_favoured_is_left_out_with_its_phase():
+    left = apply_verdict(schedule(newest_probability=0.5), {"at": 1, "action": "skip"})
+    assert names(left) == ["smallest", "expand", "kernel"] and {phase.space.depths for phase in left} == {(1,)}
 
 
 def test_later_phases_lose_what_was_left_out_and_nothing_else():
@@ -219,11 +225,23 @@ def test_resume_after_a_verdict(tmp_path, monkeypatch, at):
     assert names(phases) == [phase["name"] for phase in described[0]["planned"]]
 
 
+def test_limits_are_asked_before_the_first_phase_and_the_second(tmp_path):
+    carried_out(tmp_path / "free", None)
+    macs = [entry["macs"] for entry in json.loads((tmp_path / "free/ledger.json").read_text())]
+    trained = carried_out(tmp_path / "run", StopRule(max_macs=macs[0] * 1.05))
+    assert trained.space.depths == (1,)
+    [verdict] = json.loads((tmp_path / "run/run.json").read_text())["verdicts"]
+    assert (verdict["phase"], verdict["at"]) == ("depth_1", 1) and "the run ends before it" in verdict["reason"]
+    with pytest.raises(UserError, match=r"max_macs .*: smallest would bring it to .*, and there is nothing before it"):
+        carried_out(tmp_path / "none", StopRule(max_macs=macs[0] * 0.5))
+    assert not (tmp_path / "none").exists()
+
+
 def test_limits_are_asked_before_a_phase(tmp_path):
     """The multiply-adds of two phases: the third does not begin, and nothing is rolled back."""
     carried_out(tmp_path / "free", None)
     macs = [entry["macs"] for entry in json.loads((tmp_path / "free/ledger.json").read_text())]
-    rule = StopRule(min_gain=ALWAYS, pairs=2, max_macs=sum(macs[:2]) * 1.05)
+    rule = StopRule(min_gain=ALWAYS, pairs=2, max_macs=sum(macs[:2]) * 1.2)  # what is expected differs from what is drawn
     trained = carried_out(tmp_path / "run", rule)
     assert trained.space.depths == (1, 2)
     described = json.loads((tmp_path / "run/run.json").read_text())
@@ -241,10 +259,10 @@ def test_all_processes_ask_the_clock_of_the_first():
     ledger = SimpleNamespace(entries=[{"seconds": {"student": 1.0}, "macs": 10**12}])
     validator: Any = SimpleNamespace(data=DATA, ledger=ledger, world=world)
     phases = schedule(StopRule(max_seconds=50.0))
-    assert "max_seconds" in stopping._unpaid(phases, 1, phases[0], supernet(), validator)
+    assert "max_seconds" in stopping._over_budget(StopRule(max_seconds=50.0), phases, 1, supernet(), validator)
     ledger.entries[0]["seconds"]["student"] = 1000.0
     world.sum = lambda values: [value + 1.0 for value in values]
-    assert stopping._unpaid(phases, 1, phases[0], supernet(), validator) == ""
+    assert stopping._over_budget(StopRule(max_seconds=50.0), phases, 1, supernet(), validator) == ""
 
 
 def test_too_much_memory_skips_one_factor_after_another(tmp_path):

@@ -184,6 +184,12 @@ def differences(sides: Sequence[Side], split: str, calibration_images: int | Non
         if not side.run.finished
     ]
 
+    out += [
+        f"{side.name} began with the weights of a trained network; what that one cost is not counted."
+        for side in sides
+        if "parent" in side.run.described["settings"] or side.run.recipe.network.weights
+    ]
+
     def differ(what: str, value: Callable[[Side], Any], more: str = "") -> None:
         values = [value(side) for side in sides]
         if any(value != values[0] for value in values):

@@ -9,7 +9,7 @@ import numpy as np
 
 from onceforall.data.label_schemes import LabelScheme
 from onceforall.data.nifti import UnreadableVolume, read_labels, read_volume
-from onceforall.data.volumes import spacing_of
+from onceforall.data.volumes import CLIP, spacing_of, statistics_of
 
 __all__ = ["VolumeCase", "difference", "read_case"]
 
@@ -91,10 +91,13 @@ def _volume_problems(volume: np.ndarray, channels: int | None, stride: int) -> l
         bad = int(np.count_nonzero(~np.isfinite(volume)))
         found.append(f"has {bad} voxels that are not finite (NaN); replace them, for example by 0")
     else:
-        constant = [i for i, channel in enumerate(volume) if channel.size == 0 or channel.min() == channel.max()]
-        for i in constant:
+        deviations = [statistics_of(channel, CLIP)[-1] for channel in volume]
+        for i in (i for i, deviation in enumerate(deviations) if deviation == 0):
             where = f"in channel {i} " if have > 1 else ""
-            found.append(f"is constant: {where}all voxels have one value; remove this subject or export it again")
+            found.append(
+                f"is constant: {where}all voxels but zeros and outliers have one value; remove this subject or export "
+                "it again"
+            )
     return found
 
 

@@ -17,7 +17,7 @@ from onceforall.data.splits import SPLITS, assign_splits, groups_from_pattern, k
 from onceforall.data.volume_augmentation import VolumeAugmentation
 from onceforall.data.volume_cache import CachedVolumes, cached_volumes, unusable
 from onceforall.data.volume_data import VolumeData
-from onceforall.data.volumes import SAME_SPACING, VolumePreparation, check_grid
+from onceforall.data.volumes import CLIP, SAME_SPACING, VolumePreparation, check_grid
 from onceforall.errors import UserError, check_choice
 
 __all__ = ["MODES", "VolumeOptions", "load_volumes"]
@@ -35,7 +35,7 @@ class VolumeOptions:
     mode: str = "whole"
     fit: str = "pad"
     spacing: tuple[float, float, float] | None = None
-    clip: tuple[float, float] = (0.5, 99.5)
+    clip: tuple[float, float] = CLIP
     foreground_crop: bool = False
     stride: int = 8
     validation_fraction: float = 0.1
@@ -76,7 +76,7 @@ def load_volumes(
     mode: str = "whole",
     fit: str = "pad",
     spacing: tuple[float, float, float] | None = None,
-    clip: tuple[float, float] = (0.5, 99.5),
+    clip: tuple[float, float] = CLIP,
     foreground_crop: bool = False,
     stride: int = 8,
     validation_fraction: float = 0.1,

@@ -28,6 +28,7 @@ from onceforall.data.resampling import apply_matrices, axis_matrix, grid_matrice
 from onceforall.errors import UserError, check_choice, check_keys
 
 __all__ = [
+    "CLIP",
     "VOLUME_FITS",
     "VolumeGeometry",
     "VolumePreparation",
@@ -39,11 +40,13 @@ __all__ = [
     "prepare_volume",
     "read_labels",
     "read_volume",
+    "statistics_of",
     "to_original",
     "write_labels",
 ]
 
 VOLUME_FITS = ("pad", "crop", "stretch")
+CLIP = (0.5, 99.5)  # percentiles
 SAME_SPACING = 1e-3  # relative difference of spacings that count as equal
 
 Grid = tuple[int, int, int]
@@ -80,7 +83,7 @@ class VolumePreparation:
     fit: str = "pad"
     orientation: str = "RAS"
     spacing: tuple[float, float, float] | None = None
-    clip: tuple[float, float] = (0.5, 99.5)
+    clip: tuple[float, float] = CLIP
     foreground_crop: bool = False
 
     def __post_init__(self) -> None:
@@ -256,15 +259,26 @@ def _foreground(volume: np.ndarray) -> tuple[tuple[int, int], ...]:
 
 def _normalised(channel: np.ndarray, index: int, clip: tuple[float, float]) -> np.ndarray:
     """(x, y, z), clipped to percentiles and z-scored."""
-    values = channel[channel != 0]
-    if not np.isfinite(values).all():
+    if not np.isfinite(channel).all():
         raise UserError(f"channel {index} has voxels that are not finite (NaN); replace them, for example by 0.")
-    low, high = np.percentile(values, clip) if len(values) else (0.0, 0.0)
-    clipped = np.clip(values, low, high).astype(np.float64)
-    mean, std = (clipped.mean(), clipped.std()) if len(values) else (0.0, 0.0)
-    if not std > 1e-6 * max(abs(low), abs(high)):
+    low, high, mean, std = statistics_of(channel, clip)
+    if std == 0:
         raise UserError(f"channel {index} has one value only ({low:g}); remove this volume or export it again.")
     return ((np.clip(channel, low, high) - mean) / std).astype(np.float32)
+
+
+def statistics_of(channel: np.ndarray, clip: tuple[float, float]) -> tuple[float, float, float, float]:
+    """The percentiles `clip` of the voxels that are not 0, and mean and deviation of these, clipped.
+
+    The deviation is 0 where they have one value only, up to rounding, or there are none.
+    """
+    values = channel[channel != 0]
+    if not len(values):
+        return 0.0, 0.0, 0.0, 0.0
+    low, high = map(float, np.percentile(values, clip))
+    clipped = np.clip(values, low, high).astype(np.float64)
+    std = float(clipped.std())
+    return low, high, float(clipped.mean()), std if std > 1e-6 * max(abs(low), abs(high)) else 0.0
 
 
 def _geometry(

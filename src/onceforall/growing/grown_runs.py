@@ -124,8 +124,11 @@ def _grown_recipe(
         every = {**recipe.phases.get("all", {}), **every}
     options = replace(prepared_alike(recipe.data, prepared), split_csv=str((parent / SPLITS).resolve()))
     if data is not None:
-        options = replace(options, path=str(data), kind="auto" if options.kind == "digits" else options.kind)
-    base = replace(recipe, data=options, schedule=schedule, phases={"all": every})
+        volumes = replace(options.volumes, subjects=None)
+        kind = "auto" if options.kind == "digits" else options.kind
+        options = replace(options, path=str(data), kind=kind, volumes=volumes)
+    run = replace(recipe.run, max_minutes=None)  # it was for one session of the old one
+    base = replace(recipe, data=options, schedule=schedule, phases={"all": every}, run=run)
     return change_recipe(base, [_as_override(text) for text in changes])
 
 

@@ -1,7 +1,7 @@
 """The commands `onceforall study ...`. Nothing heavy is imported before a study begins."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,7 +149,8 @@ def prox(
     runs = [run for name in names for run in paper.METHODS[name]]
     given = parse_places(data)
     places = {**(check_study(folder, "prox", scale, overrides) or {}), **given}
-    sets = _data_sets(scale_name, places, any_place=dry_run)
+    digits = scale_name == "tiny" and (not places or (not given and any(folder.glob("digits-*"))))
+    sets = _data_sets(scale_name, [*places, *(["digits"] if digits else [])], any_place=dry_run)
     cells = [ProxCell(*each) for each in itertools.product(sets, runs, _numbers(seeds))]
     jobs = [prox_job(cell, folder, scale, overrides=overrides, places=places) for cell in cells]
     click.echo(scale_text(scale, overrides))
@@ -183,20 +184,18 @@ def prox(
     _tell_failures(failures)
 
 
-def _data_sets(scale: str, places: Mapping[str, str], any_place: bool) -> list[str]:
-    """The data sets to run at a scale; of one that cannot be run yet a line says so.
+def _data_sets(scale: str, wanted: Sequence[str], any_place: bool) -> list[str]:
+    """Those of the `wanted` data sets that can be run at a scale; of another one a line says so.
 
-    `any_place`: where none is given, take all that can be run.
+    `any_place`: where none is wanted, take all that can be run.
     """
     from onceforall.studies.prox import DATA_SETS
 
     known = [name for name, data_set in DATA_SETS.items() if scale in data_set.recipes]
-    if scale == "tiny" and not places:
-        return ["digits"]
-    for name in places:
+    for name in wanted:
         if name not in known:
             click.echo(f"{name}: not run; there is no recipe for it at scale {scale}.")
-    found = [name for name in known if name in places] or (known if any_place and not places else [])
+    found = [name for name in known if name in wanted] or (known if any_place and not wanted else [])
     if not found:
         examples = " or ".join(f"--data {name}=PATH" for name in known if name != "digits")
         instead = "leave --data out for the built-in digits, or " if scale == "tiny" else ""

@@ -76,14 +76,17 @@ def prox_recipe(cell: ProxCell, scale: Scale, overrides: Sequence[str], places: 
 
 
 def _one_choice(recipe: "Recipe", which: str) -> list[str]:
-    """Changes that leave the smallest, middle or largest choice of each factor, and data stored as without them."""
+    """Changes that leave the smallest, middle or largest choice of each factor, and data stored as without them.
+
+    Where there is no choice in the middle, factors take the one below and the one above it by turns.
+    """
     from onceforall.data.assembly import DataOptions
     from onceforall.recipes.building import stored_box
 
     network, out = recipe.network, []
-    for factor in ("depths", "widths", "expand_ratios", "kernel_sizes", "resolutions"):
+    for turn, factor in enumerate(("depths", "widths", "expand_ratios", "kernel_sizes", "resolutions")):
         choices = sorted(getattr(network, factor) or (), key=_size)
-        place = {"smallest": 0, "middle": (len(choices) - 1) // 2, "largest": -1}[which]
+        place = {"smallest": 0, "middle": (len(choices) - 1 + turn % 2) // 2, "largest": -1}[which]
         if choices:
             one = choices[place]
             out.append(f"network.{factor}=[{list(one) if isinstance(one, tuple) else one}]")

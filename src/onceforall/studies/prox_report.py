@@ -12,7 +12,7 @@ from onceforall.files import write_text
 from onceforall.report.page import Section, Table, render_page
 from onceforall.report.tables import csv_text, markdown_table
 from onceforall.studies.claims import Judgement, counts
-from onceforall.studies.prox import DATA_SETS, scale_of
+from onceforall.studies.prox import DATA_SETS, SINGLES, scale_of
 from onceforall.studies.prox_cells import ProxCell
 from onceforall.studies.prox_claims import judge_prox, prox_claims
 from onceforall.studies.prox_results import ProxResults, comparison_folder, read_prox_results
@@ -46,8 +46,9 @@ def compare_cells(
     """Compare the finished runs `cells` of each data set and seed, where there are at least two, into their folder."""
     for data, seed in dict.fromkeys((cell.data, cell.seed) for cell in cells):
         runs = [cell for cell in cells if (cell.data, cell.seed) == (data, seed)]
-        if len(runs) < 2:
-            say(f"{runs[0].name} is the only one of its data set and seed: nothing to compare it with.")
+        if len(runs) < 2 or all(cell.run in SINGLES for cell in runs):
+            alone = ", ".join(cell.name for cell in runs)
+            say(f"{alone}: nothing to compare it with; a comparison takes two runs, one of them of a family.")
             continue
         out = comparison_folder(folder, data, seed)
         contents = compare_runs(

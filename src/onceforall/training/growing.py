@@ -55,9 +55,9 @@ def beginning(supernet: Supernet, phases: Sequence[Phase], seed: int) -> Superne
     return type(supernet)(first, **supernet.options).initialise(seed)
 
 
-def fitted(supernet: Supernet, phase: Phase, seed: int) -> Supernet:
-    """The supernet itself, or what it has grown to, where `phase` trains more than it has."""
-    return supernet if _holds(supernet.space, phase.space) else supernet.grow(phase.space, seed)
+def fitted(supernet: Supernet, space: SearchSpace, seed: int) -> Supernet:
+    """The supernet itself, or what it has grown to, where `space` has more than it has."""
+    return supernet if _holds(supernet.space, space) else supernet.grow(space, seed)
 
 
 def without_weights(supernet: Supernet, space: SearchSpace) -> Supernet:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from onceforall.architecture import Architecture
 from onceforall.choices import listed
+from onceforall.data import VolumeData
 from onceforall.data.dataset import DataSet
 from onceforall.errors import UserError
 from onceforall.search_space import SearchSpace
@@ -14,6 +15,7 @@ from onceforall.training.checkpoint import load_network
 from onceforall.training.growing import final_space
 from onceforall.training.options import RunOptions
 from onceforall.training.phases import Phase
+from onceforall.training.stopping import opened_by
 
 __all__ = ["check_run", "least_part", "memory_guard", "not_finite"]
 
@@ -43,8 +45,13 @@ def check_run(supernet: Supernet, phases: Sequence[Phase], data: DataSet, option
     if parts % processes:
         raise UserError(f"micro_batches {parts}: must be a multiple of the {processes} processes.")
     for index, phase in enumerate(phases):
+        before = phases[max(0, index - 1)]
         _check_exit_weights(phase)
         _check_saved_teacher(supernet, phase)
+        _check_views(phase, data)
+        _check_kernels(phase, supernet)
+        if phase.stop_rule is not None:
+            _check_growing(phase, before)
         batch = min(phase.batch_size, images)
         least = least_part(phase.space, data)
         if batch // parts < least:
@@ -52,7 +59,6 @@ def check_run(supernet: Supernet, phases: Sequence[Phase], data: DataSet, option
                 f"micro_batches {parts}: cuts the {batch} {data.inputs} of a step of phase {phase.name!r} into parts "
                 f"of fewer than {least}, too few for batch normalisation."
             )
-        before = phases[max(0, index - 1)]
         if phase.optimizer_state == "carry" and phase.optimizer != before.optimizer:
             raise UserError(
                 f"optimizer_state 'carry' of phase {phase.name!r}: its optimizer {phase.optimizer!r} cannot go on "
@@ -65,6 +71,38 @@ def least_part(space: SearchSpace, data: DataSet) -> int:
     stride = 2 ** (len(space.stages) // 2)  # of a U-Net
     single = any(resolution in (stride, (stride,) * 3) for resolution in space.resolutions)
     return 1 if data.inputs == "volumes" and not single else 2
+
+
+def _check_views(phase: Phase, data: DataSet) -> None:
+    """A teacher at its own resolution sees what the student sees."""
+    native, sizes = phase.teacher.input == "native", phase.resolutions or phase.space.resolutions
+    if native and len(sizes) > 1 and isinstance(data, VolumeData) and data.mode == "patches":
+        raise UserError(
+            f"teacher input 'native' of phase {phase.name!r}: patches of several sizes are different parts of a "
+            "volume; give 'student' (in a recipe schedule.teacher_input)."
+        )
+
+
+def _check_kernels(phase: Phase, supernet: Supernet) -> None:
+    """Inner kernels can be frozen where they are tensors of their own."""
+    rule = supernet.options.get("kernel_rule", "rings")
+    if phase.freeze.inner_kernels != "off" and len(phase.space.kernel_sizes) > 1 and rule != "rings":
+        raise UserError(
+            f"inner_kernels {phase.freeze.inner_kernels!r} of phase {phase.name!r}: freezing them needs kernel_rule "
+            f"'rings', which keeps them apart, and the network has {rule!r}."
+        )
+
+
+def _check_growing(phase: Phase, before: Phase) -> None:
+    """A rule to stop asks what larger choices gain, and so goes with phases that open such."""
+    for factor, new in opened_by(phase.space, before.space).items():
+        choices, largest = getattr(phase.space, factor), getattr(before.space, factor)[-1:]
+        if any(choices.index(choice) < choices.index(*largest) for choice in new if largest):
+            raise UserError(
+                f"stop_rule of phase {phase.name!r}: it opens {factor} {listed(new)}, below the largest that was "
+                "there, and the rule asks what larger choices gain; leave it out (in a recipe "
+                "phases.all.stop_rule=null)."
+            )
 
 
 def _check_exit_weights(phase: Phase) -> None:
@@ -109,19 +147,21 @@ def not_finite(what: str, step: int, phase: Phase, architectures: Sequence[Archi
 
 
 @contextmanager
-def memory_guard(phase: Phase, options: RunOptions, images: int) -> Iterator[None]:
+def memory_guard(phase: Phase, options: RunOptions, data: DataSet) -> Iterator[None]:
     """Turn the failure of an allocation in the body into one line that says which sizes to try."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
-        batch, parts = min(phase.batch_size, images), options.micro_batches
-        more = [2 * parts, 4 * parts] if batch // (4 * parts) >= 2 else [2 * parts] if batch // (2 * parts) >= 2 else []
-        advice = " or ".join(f"micro_batches={count} ({-(-batch // count)} images at a time)" for count in more)
-        smaller = f"batch_size={max(2, batch // 2)} with the learning rate halved"
+        batch, parts, what = min(phase.batch_size, data.count("train")), options.micro_batches, data.inputs
+        least = least_part(phase.space, data)
+        more = [count for count in (2 * parts, 4 * parts) if batch // count >= least]
+        advice = " or ".join(f"micro_batches={count} ({-(-batch // count)} {what} at a time)" for count in more)
+        if not advice and batch > least:
+            advice = f"batch_size={max(least, batch // 2)} with the learning rate halved"
         raise UserError(
             f"memory ended in phase {phase.name!r}, batch_size {phase.batch_size}, micro_batches {parts} "
-            f"({-(-batch // parts)} images at a time). Start anew with {advice or smaller}; onceforall plan proposes a "
-            f"number. What was saved is kept."
+            f"({-(-batch // parts)} {what} at a time). Start anew with {advice or 'smaller resolutions or widths'}; "
+            "onceforall plan proposes a number. What was saved is kept."
         ) from error

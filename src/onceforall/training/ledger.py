@@ -42,6 +42,8 @@ class Ledger:
         if not self.entries or self.entries[-1]["phase"] != name:
             seconds = dict.fromkeys(PARTS, 0.0)
             self.entries.append({"phase": name, "seconds": seconds, "samples": 0, "macs": 0, "steps": 0})
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         self._last = time.perf_counter()
 
     @contextmanager
@@ -67,7 +69,7 @@ class Ledger:
         self.entries[-1].update(values)
 
     def end_phase(self) -> None:
-        """Close the phase: peak memory of the process so far, and energy where the machine tells it."""
+        """Close the phase: peak memory, of the phase on an accelerator, otherwise of the process so far; and energy."""
         self._settle("other")
         cuda = self.device.type == "cuda"
         self.note(peak_memory_bytes=torch.cuda.max_memory_allocated(self.device) if cuda else peak_memory_bytes() or 0)

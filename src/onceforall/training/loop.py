@@ -24,7 +24,7 @@ from onceforall.supernets.supernet import Supernet
 from onceforall.training.checkpoint import load_into, load_network, read_state, save_network, write_state
 from onceforall.training.distillation import objective
 from onceforall.training.distributed import World, connect
-from onceforall.training.growing import final_space, fitted, without_weights
+from onceforall.training.growing import final_space, fitted, spaces_in_phases, without_weights
 from onceforall.training.guards import check_run, memory_guard, not_finite
 from onceforall.training.ledger import Ledger
 from onceforall.training.memory import training_bytes
@@ -35,7 +35,7 @@ from onceforall.training.phases import Phase, draw_architectures, is_taught_in_p
 from onceforall.training.plan import expected_work, steps_per_epoch, student_macs, teacher_macs
 from onceforall.training.randomness import keyed_generator, keyed_random, seeded_layers
 from onceforall.training.records import Records, describe_run
-from onceforall.training.stopping import apply_verdict, verdicts_on
+from onceforall.training.stopping import apply_verdict, refuse_unpaid, verdicts_on
 from onceforall.training.teachers import TeacherNetwork, soft_targets_of, teaching_phase
 from onceforall.training.validation import Validator
 
@@ -77,6 +77,8 @@ def train(
     with connect(options.device) as world:
         check_run(supernet, phases, data, options, world.size)
         run = _Run(supernet, list(phases), task, data, Path(run_dir), options, world, settings or {}, resume)
+        if not resume:
+            refuse_unpaid(run.supernet, run.phases, run.validator)
         with run.records:
             run.all_phases(resume)
         return run.supernet
@@ -138,7 +140,7 @@ class _Run:
                 self._follow(verdict)
         try:
             while self.index < len(self.phases):
-                with memory_guard(self.phases[self.index], self.options, self.data.count("train")):
+                with memory_guard(self.phases[self.index], self.options, self.data):
                     self._one_phase(self.phases[self.index])
                 self.index += 1
         except _OutOfTime:
@@ -179,7 +181,8 @@ class _Run:
                     banded = phase.sort_channels == "banded"
                     beside = None if carried is None else carried.moments_of
                     sort_channels(self.supernet.channel_groups(), previous.space, banded, beside)
-        self.supernet = fitted(self.supernet, phase, self.options.seed)
+        space = phase.space if self.state is None else spaces_in_phases(self.supernet.space, self.phases)[self.index]
+        self.supernet = fitted(self.supernet, space, self.options.seed)
         self.supernet.set_dropout(phase.dropout)
         self.supernet.train()
         self.teacher = self._make_teacher(phase)
@@ -337,7 +340,7 @@ class _Run:
         self._save_weights(phase, "last", {"epoch": phase.total_epochs})
         assert self.optimizer is not None
         self.ledger.note(optimizer_bytes=self.optimizer.state_bytes())
-        if phase.stop_rule is not None and self.index:
+        if phase.stop_rule is not None:
             self._judge(phase)
         self.ledger.end_phase()
         self.records.end_phase(self.ledger.entries)
@@ -347,10 +350,10 @@ class _Run:
     def _judge(self, phase: Phase) -> None:
         """Follow the verdicts on a phase; where it is left out, the run goes on from the weights before it."""
         self._load_weights(phase, "best")
-        before = self.phases[self.index - 1]
         for verdict in verdicts_on(self.supernet, self.phases, self.index, self.validator):
             self._follow(verdict)
         if phase not in self.phases:
+            before = self.phases[self.index - 1]
             self.supernet = load_network(self._weights(before, "best"), type(self.supernet))
             self.optimizer, self.index = None, self.index - 1
 

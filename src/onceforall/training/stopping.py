@@ -4,7 +4,7 @@ After a phase its newest choices are compared with the largest ones that were th
 pair of networks differs in nothing else. Where they do not pay, the phase is rolled back (ProX, section 4.2).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from onceforall.architecture import Architecture
 from onceforall.choices import Factors, listed
+from onceforall.errors import UserError
 from onceforall.evaluation.metrics import mean_interval
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Supernet
@@ -23,7 +24,7 @@ from onceforall.training.randomness import keyed_random
 from onceforall.training.stop_rule import StopRule
 from onceforall.training.validation import Validator
 
-__all__ = ["apply_verdict", "judge", "opened_by", "pairs_of_sizes", "verdicts_on"]
+__all__ = ["apply_verdict", "judge", "opened_by", "pairs_of_sizes", "refuse_unpaid", "verdicts_on"]
 
 
 def opened_by(space: SearchSpace, before: SearchSpace) -> dict[str, Any]:
@@ -102,11 +103,31 @@ def verdicts_on(supernet: Supernet, phases: Sequence[Phase], index: int, validat
     """The verdict on phase `index`, whose weights `supernet` has, and one on each phase that cannot be paid after it.
 
     Each has `phase`, the phase that was judged, `reason` in words, and what `apply_verdict` takes; the first also what
-    `judge` found. They follow one another: what one leaves out the next one does not ask for.
+    `judge` found. They follow one another: what one leaves out the next one does not ask for. There is no verdict on
+    the first phase, which can not be left out.
     """
-    phase, before = phases[index], phases[index - 1]
-    rule, task, ledger = phase.stop_rule, validator.task, validator.ledger
+    rule = phases[index].stop_rule
     assert rule is not None
+    verdicts, following = [], index + 1
+    if index:
+        verdicts.append(_verdict(rule, supernet, phases, index, validator))
+        if verdicts[0]["action"] != "continue":
+            phases, following = apply_verdict(phases, verdicts[0]), index
+    while following < len(phases) and (over := _over_budget(rule, phases, following, supernet, validator)):
+        follows = {"stop": "the run ends before it", "skip": "left out", "continue": "going on all the same"}
+        reason = f"{over}; {follows[rule.action]}."
+        verdicts.append({"phase": phases[following].name, "at": following, "action": rule.action, "reason": reason})
+        if rule.action == "continue":
+            break
+        phases = apply_verdict(phases, verdicts[-1])
+    return verdicts
+
+
+def _verdict(
+    rule: StopRule, supernet: Supernet, phases: Sequence[Phase], index: int, validator: Validator
+) -> dict[str, Any]:
+    phase, before = phases[index], phases[index - 1]
+    task, ledger = validator.task, validator.ledger
     count = validator.options.validation_images or validator.data.count("validation")
 
     def scores(architectures: Sequence[Architecture], split: str) -> dict[Architecture, float]:
@@ -117,16 +138,16 @@ def verdicts_on(supernet: Supernet, phases: Sequence[Phase], index: int, validat
         found = judge(rule, phase.space, before.space, scores, task.higher_is_better, validator.options.seed)
     [pays] = validator.world.sum([float(found["pays"] and validator.world.is_first)])  # one answer for all processes
     first = {"phase": phase.name, "at": index, "action": "continue" if pays else rule.action}
-    verdicts = [found | first | {"reason": _gain_in_words(phase, found, task.metric, rule)}]
-    following = index + 1
-    if verdicts[0]["action"] != "continue":
-        phases, following = apply_verdict(phases, verdicts[0]), index
-    while following < len(phases) and (reason := _unpaid(phases, following, phase, supernet, validator)):
-        verdicts.append({"phase": phases[following].name, "at": following, "action": rule.action, "reason": reason})
-        if rule.action == "continue":
-            break
-        phases = apply_verdict(phases, verdicts[-1])
-    return verdicts
+    return found | first | {"reason": _gain_in_words(phase, found, task.metric, rule)}
+
+
+def refuse_unpaid(supernet: Supernet, phases: Sequence[Phase], validator: Validator) -> None:
+    """Raise `UserError` where the first phase alone would exceed a budget at which the run shall not go on."""
+    rule = phases[0].stop_rule
+    if rule is None or rule.action == "continue":
+        return
+    if over := _over_budget(rule, phases, 0, supernet, validator):
+        raise UserError(f"{over}, and there is nothing before it; raise the budget or make this phase smaller.")
 
 
 def _gain_in_words(phase: Phase, found: Mapping[str, Any], metric: str, rule: StopRule) -> str:
@@ -145,16 +166,15 @@ def _gain_in_words(phase: Phase, found: Mapping[str, Any], metric: str, rule: St
     return f"{what}: it does not pay; {follows[rule.action]}."
 
 
-def _unpaid(phases: Sequence[Phase], index: int, judged: Phase, supernet: Supernet, validator: Validator) -> str:
-    """What phase `index` would exceed of the rule of the phase that was `judged` last, in words, or ""."""
-    rule, images, entries = judged.stop_rule, validator.data.count("train"), validator.ledger.entries
-    assert rule is not None
+def _over_budget(rule: StopRule, phases: Sequence[Phase], index: int, supernet: Supernet, validator: Validator) -> str:
+    """Which budget of `rule` phase `index` would exceed, in words, or ""; time is only known once some was spent."""
+    images, entries = validator.data.count("train"), validator.ledger.entries
     whole = without_weights(supernet, final_space(phases[0].space, phases))
     work = expected_work(whole, phases, images)[index]
     own = sum(sum(entry["seconds"].values()) for entry in entries)
     [seconds] = validator.world.sum([own if validator.world.is_first else 0.0])  # one clock for all processes
     macs = sum(entry["macs"] for entry in entries)
-    amounts = {"max_seconds": seconds * (1 + work / macs), "max_macs": macs + work, "max_memory": 0.0}
+    amounts = {"max_seconds": seconds * (1 + work / macs) if macs else 0.0, "max_macs": macs + work, "max_memory": 0.0}
     if rule.max_memory is not None:
         network = type(supernet)(phases[index].space, **supernet.options).initialise()
         at_once = min(phases[index].batch_size, images) / validator.options.micro_batches
@@ -163,9 +183,7 @@ def _unpaid(phases: Sequence[Phase], index: int, judged: Phase, supernet: Supern
     for name, amount in amounts.items():
         limit = getattr(rule, name)
         if limit is not None and amount > limit:
-            follows = {"stop": "the run ends before it", "skip": "left out", "continue": "going on all the same"}
-            expects = f"{phases[index].name} would bring it to {amount:.3g}"
-            return f"{name} {limit:.3g}: {expects}; {follows[rule.action]}."
+            return f"{name} {limit:.3g}: {phases[index].name} would bring it to {amount:.3g}"
     return ""
 
 
@@ -183,25 +201,17 @@ def apply_verdict(phases: Sequence[Phase], verdict: Mapping[str, Any]) -> list[P
         return out
     known = out[-1].space
     factors = opened_by(phases[at].space, known)
-    for phase in phases[at + 1 :]:
-        smaller = _without_larger(phase, known, factors)
-        if opened_by(smaller.space, out[-1].space):
-            out.append(smaller)
-    return out
-
-
-def _without_larger(phase: Phase, known: SearchSpace, factors: Iterable[str]) -> Phase:
-    """`phase` with only those choices of `factors` that `known` has."""
 
     def cut(space: SearchSpace) -> SearchSpace:
+        """`space` with only those choices of `factors` that `known` has."""
         kept: dict[str, Any] = {f: tuple(c for c in getattr(space, f) if c in getattr(known, f)) for f in factors}
         return space.restrict(**{factor: choices for factor, choices in kept.items() if choices})
 
-    space = cut(phase.space)
-    sizes = None if phase.resolutions is None else tuple(s for s in phase.resolutions if s in space.resolutions)
-    return replace(
-        phase,
-        space=space,
-        favoured=None if phase.favoured is None else cut(phase.favoured),
-        resolutions=sizes or None,
-    )
+    for phase in phases[at + 1 :]:
+        space = cut(phase.space)
+        if not opened_by(space, out[-1].space):
+            continue
+        favoured = None if phase.favoured is None else cut(phase.favoured)
+        sizes = None if phase.resolutions is None else tuple(s for s in phase.resolutions if s in space.resolutions)
+        out.append(replace(phase, space=space, favoured=favoured, resolutions=sizes or None))
+    return out
