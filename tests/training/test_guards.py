@@ -17,13 +17,11 @@ from onceforall.training.checkpoint import save_network
 from onceforall.training.guards import _check_views, check_run, least_part, memory_guard
 from onceforall.training.options import RunOptions
 from onceforall.training.phases import Teacher
-from onceforall.training.stop_rule import StopRule
 from tiny_runs import one_phase, run, striped, two_stages
 
 DATA = striped(60)  # 42 images to train
 SUPERNET = two_stages()
 PHASE = one_phase(SUPERNET.space)
-SMALLER = SUPERNET.space.restrict(kernel_sizes=(5,))
 LARGER = two_stages(depths=(1, 2, 3)).space
 OTHER = SearchSpace.build(2, resolutions=(16, 24), kernel_sizes=(3, 7), expand_ratios=(3, 4, 6), depths=(1, 2))
 
@@ -86,11 +84,6 @@ def test_a_saved_teacher_must_fit(tmp_path, options, phase, expected):
             r"exit_weights of the teacher \(0.2, 0.8\) of phase 'next'",
         ),
         ([replace(PHASE, teacher=Teacher("nothing.safetensors"))], {}, "nothing.safetensors"),
-        (
-            [replace(PHASE, space=SMALLER), replace(PHASE, name="less", stop_rule=StopRule())],
-            {},
-            "stop_rule of phase 'less': it opens kernel_sizes 3, below the largest that was there",
-        ),
         (
             [replace(PHASE, freeze=Freeze(inner_kernels="hard"))],
             {},

@@ -21,7 +21,7 @@ from onceforall.supernets.mobilenet_v3 import OFAMobileNetV3
 from onceforall.training import stopping
 from onceforall.training.checkpoint import load_network
 from onceforall.training.records import Records
-from onceforall.training.schedules import progressive_expansion
+from onceforall.training.schedules import progressive_expansion, progressive_shrinking
 from onceforall.training.stop_rule import StopRule
 from onceforall.training.stopping import apply_verdict, judge, opened_by, pairs_of_sizes
 from tiny_runs import run, striped
@@ -225,6 +225,16 @@ def test_resume_after_a_verdict(tmp_path, monkeypatch, at):
     assert names(phases) == [phase["name"] for phase in described[0]["planned"]]
 
 
+def test_a_phase_that_opens_smaller_choices_is_not_judged(tmp_path):
+    """Nothing could be gained by what is smaller; it stays."""
+    rule = StopRule(action="skip", min_gain=NEVER, pairs=2)
+    phases = [replace(phase, stop_rule=rule) for phase in progressive_shrinking(SPACE, rows="even", total_epochs=5)]
+    large = OFAMobileNetV3(SPACE, num_classes=3, in_channels=1, width_mult=0.25).initialise(3)
+    run(tmp_path / "run", phases, supernet=large, data=DATA, **QUICK)
+    described = json.loads((tmp_path / "run/run.json").read_text())
+    assert "verdicts" not in described and len(described["phases"]) == len(phases) > 2
+
+
 def test_limits_are_asked_before_the_first_phase_and_the_second(tmp_path):
     carried_out(tmp_path / "free", None)
     macs = [entry["macs"] for entry in json.loads((tmp_path / "free/ledger.json").read_text())]
@@ -241,7 +251,9 @@ def test_limits_are_asked_before_a_phase(tmp_path):
     """The multiply-adds of two phases: the third does not begin, and nothing is rolled back."""
     carried_out(tmp_path / "free", None)
     macs = [entry["macs"] for entry in json.loads((tmp_path / "free/ledger.json").read_text())]
-    rule = StopRule(min_gain=ALWAYS, pairs=2, max_macs=sum(macs[:2]) * 1.2)  # what is expected differs from what is drawn
+    rule = StopRule(
+        min_gain=ALWAYS, pairs=2, max_macs=sum(macs[:2]) * 1.2
+    )
     trained = carried_out(tmp_path / "run", rule)
     assert trained.space.depths == (1, 2)
     described = json.loads((tmp_path / "run/run.json").read_text())

@@ -1,6 +1,6 @@
 """An ONNX graph in the form that onnxruntime runs fastest."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 if TYPE_CHECKING:
     import onnx
@@ -29,6 +29,7 @@ def tuned_for_onnxruntime(model: "onnx.ModelProto") -> "onnx.ModelProto":
     return out
 
 
+@final
 class _Tuner:
     """Rewrites a graph node by node.
 

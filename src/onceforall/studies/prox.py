@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, final
 
 from onceforall.studies.study import Scale
-from onceforall.training.rows import PAPER_ROWS
 
 __all__ = [
     "BASELINE",
@@ -117,17 +116,6 @@ _QUICK_OTHER = (*_QUICK, "phases.all.batch_size=2", "schedule.batch_size=null")
 _HALVES = ("phases.all.task_weight=0.5", "phases.all.distillation_weight=0.5", "network.kernel_rule=transform")
 
 
-def _falling(rate: float) -> tuple[str, ...]:
-    """The learning rates of progressive shrinking, which after the full network falls as on ImageNet."""
-    full = PAPER_ROWS["full"].learning_rate
-    later = {"kernel": "kernel", "depth": "depth_last", "width": "width_last"}
-    rates = {phase: rate * PAPER_ROWS[row].learning_rate / full for phase, row in later.items()}
-    return (
-        f"phases.all.learning_rate={rate:g}",
-        *(f"phases.{phase}.learning_rate={value:.3g}" for phase, value in rates.items()),
-    )
-
-
 def _of_recipes(data: str) -> Mapping[str, tuple[str, ...]]:
     """The runs of a data set whose recipes are named after the methods."""
     names = {run: (f"{data}-{run}",) for run in (BASELINE, MIXED, INCREASING)}
@@ -155,7 +143,7 @@ FAMILIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "schedule.name=progressive_shrinking",
             "schedule.rows=even",
             "schedule.learning_rate=null",
-            *_falling(0.002),
+            "phases.all.learning_rate=0.002",
         ),
         MIXED: _QUICK,
         INCREASING: (*_QUICK, "schedule.mode=increasing"),

@@ -69,10 +69,7 @@ def prox_recipe(cell: ProxCell, scale: Scale, overrides: Sequence[str], places: 
     name, *changes = family[BASELINE if cell.run in SINGLES else cell.run]
     changes = [*changes, *scale_of(cell.data, scale).overrides, *overrides, f"run.seed={cell.seed}"]
     recipe = make_recipe(name, changes, places.get(cell.data))
-    if cell.run not in SINGLES:
-        return recipe
-    first = {name: values for name, values in recipe.phases.items() if name in ("all", "full")}  # it has no others
-    return change_recipe(replace(recipe, phases=first), _one_choice(recipe, SINGLES[cell.run]))
+    return recipe if cell.run not in SINGLES else change_recipe(recipe, _one_choice(recipe, SINGLES[cell.run]))
 
 
 def _one_choice(recipe: "Recipe", which: str) -> list[str]:

@@ -15,7 +15,6 @@ from onceforall.training.checkpoint import load_network
 from onceforall.training.growing import final_space
 from onceforall.training.options import RunOptions
 from onceforall.training.phases import Phase
-from onceforall.training.stopping import opened_by
 
 __all__ = ["check_run", "least_part", "memory_guard", "not_finite"]
 
@@ -45,13 +44,10 @@ def check_run(supernet: Supernet, phases: Sequence[Phase], data: DataSet, option
     if parts % processes:
         raise UserError(f"micro_batches {parts}: must be a multiple of the {processes} processes.")
     for index, phase in enumerate(phases):
-        before = phases[max(0, index - 1)]
         _check_exit_weights(phase)
         _check_saved_teacher(supernet, phase)
         _check_views(phase, data)
         _check_kernels(phase, supernet)
-        if phase.stop_rule is not None:
-            _check_growing(phase, before)
         batch = min(phase.batch_size, images)
         least = least_part(phase.space, data)
         if batch // parts < least:
@@ -59,6 +55,7 @@ def check_run(supernet: Supernet, phases: Sequence[Phase], data: DataSet, option
                 f"micro_batches {parts}: cuts the {batch} {data.inputs} of a step of phase {phase.name!r} into parts "
                 f"of fewer than {least}, too few for batch normalisation."
             )
+        before = phases[max(0, index - 1)]
         if phase.optimizer_state == "carry" and phase.optimizer != before.optimizer:
             raise UserError(
                 f"optimizer_state 'carry' of phase {phase.name!r}: its optimizer {phase.optimizer!r} cannot go on "
@@ -91,18 +88,6 @@ def _check_kernels(phase: Phase, supernet: Supernet) -> None:
             f"inner_kernels {phase.freeze.inner_kernels!r} of phase {phase.name!r}: freezing them needs kernel_rule "
             f"'rings', which keeps them apart, and the network has {rule!r}."
         )
-
-
-def _check_growing(phase: Phase, before: Phase) -> None:
-    """A rule to stop asks what larger choices gain, and so goes with phases that open such."""
-    for factor, new in opened_by(phase.space, before.space).items():
-        choices, largest = getattr(phase.space, factor), getattr(before.space, factor)[-1:]
-        if any(choices.index(choice) < choices.index(*largest) for choice in new if largest):
-            raise UserError(
-                f"stop_rule of phase {phase.name!r}: it opens {factor} {listed(new)}, below the largest that was "
-                "there, and the rule asks what larger choices gain; leave it out (in a recipe "
-                "phases.all.stop_rule=null)."
-            )
 
 
 def _check_exit_weights(phase: Phase) -> None:

@@ -36,6 +36,12 @@ def opened_by(space: SearchSpace, before: SearchSpace) -> dict[str, Any]:
     return {factor: choices for factor, choices in new.items() if choices}
 
 
+def _opens_larger(space: SearchSpace, before: SearchSpace) -> bool:
+    """Whether all choices that `space` has more are larger than those of `before`; shrinking opens smaller ones."""
+    pairs = [(getattr(space, factor), getattr(before, factor), new) for factor, new in opened_by(space, before).items()]
+    return all(choices.index(one) > choices.index(known[-1]) for choices, known, new in pairs for one in new if known)
+
+
 def pairs_of_sizes(
     space: SearchSpace, before: SearchSpace, count: int, seed: int
 ) -> list[tuple[Architecture, Architecture]]:
@@ -104,12 +110,12 @@ def verdicts_on(supernet: Supernet, phases: Sequence[Phase], index: int, validat
 
     Each has `phase`, the phase that was judged, `reason` in words, and what `apply_verdict` takes; the first also what
     `judge` found. They follow one another: what one leaves out the next one does not ask for. There is no verdict on
-    the first phase, which can not be left out.
+    the first phase, which can not be left out, and on one that opens smaller choices.
     """
     rule = phases[index].stop_rule
     assert rule is not None
     verdicts, following = [], index + 1
-    if index:
+    if index and _opens_larger(phases[index].space, phases[index - 1].space):
         verdicts.append(_verdict(rule, supernet, phases, index, validator))
         if verdicts[0]["action"] != "continue":
             phases, following = apply_verdict(phases, verdicts[0]), index
