@@ -4,6 +4,7 @@ import hashlib
 import json
 import stat
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_an_archive_is_unpacked_once(files, tmp_path):
     (family.folder / "kept.txt").write_text("mine")
     assert family_folder(path) == family.folder and (family.folder / "kept.txt").is_file()
     write(path, files | {"results/test.json": b"[]"})
-    with pytest.raises(UserError, match="exists and holds something else"):
+    with pytest.raises(UserError, match=rf"exists and holds something else.*onceforall unpack {path} --out DIR"):
         family_folder(path)
 
 
@@ -108,3 +109,14 @@ def test_other_archives_and_versions_are_told(files, tmp_path):
         unpack(path, tmp_path / "b")
     with pytest.raises(UserError, match=r"is no family: family\.json is missing"):
         open_family(tmp_path)
+
+
+def test_the_folder_one_is_in(files, tmp_path, monkeypatch):
+    path = write(tmp_path / "family.zip", files)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="exists and holds something else"):
+        unpack(path, Path("."))
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    unpack(path, Path("."))
+    assert (tmp_path / "empty" / "family.json").is_file() and not list(tmp_path.glob(".*part"))

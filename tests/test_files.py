@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -83,10 +84,14 @@ def test_a_folder_that_is_a_file(tmp_path):
         write_text(tmp_path / "run/deeper/metrics", "x")
 
 
-def test_a_file_that_is_a_folder(tmp_path):
+def test_a_file_that_is_a_folder(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     with pytest.raises(UserError, match=r"cannot write .*run: "):
         write_text(tmp_path / "run", "x")
+    monkeypatch.chdir(tmp_path)
+    for name in (".", "..", "run/.."):
+        with pytest.raises(UserError, match="it is a folder; give the name of a file"):
+            write_text(Path(name), "x")
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 

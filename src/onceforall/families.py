@@ -133,11 +133,13 @@ def unpack(path: Path, folder: Path) -> Path:
     checked before, and every file's checksum after. Raises `UserError` for anything else than an archive that
     `onceforall package` wrote.
     """
+    own = folder.resolve()  # of "." there is no name
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(
-            f"{folder} exists and holds something else; nothing was unpacked. Give another folder by --out."
+            f"{folder} exists and holds something else; nothing was unpacked. Unpack it elsewhere: "
+            f"onceforall unpack {path} --out DIR"
         )
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    draft = own.with_name(f".{own.name}.{os.getpid()}.part")
     try:
         with _opened(path) as archive:
             members = _checked_members(path, archive)
@@ -146,9 +148,9 @@ def unpack(path: Path, folder: Path) -> Path:
             draft.mkdir(parents=True)
             for name, member in members.items():
                 _extract(path, archive, member, draft / name, about["files"].get(name))
-        if folder.exists():
-            folder.rmdir()
-        os.rename(draft, folder)
+        if own.exists():
+            own.rmdir()
+        os.rename(draft, own)
     except OSError as error:
         raise UserError(f"cannot unpack {path} into {folder}: {error.strerror or error}.") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:

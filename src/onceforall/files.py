@@ -16,8 +16,10 @@ __all__ = ["write_atomically", "write_json", "write_text"]
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a new file and put it in the place of `path`; on any failure `path` stays as it was.
 
-    Raises `UserError` where the disk is full or the folder cannot be written.
+    Raises `UserError` where `path` is a folder, the disk is full or the folder cannot be written.
     """
+    if os.path.isdir(path):
+        raise UserError(f"cannot write {path}: it is a folder; give the name of a file.")
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

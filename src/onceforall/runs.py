@@ -48,6 +48,7 @@ __all__ = [
     "measure",
     "open_run",
     "phase_of",
+    "phase_option",
     "phase_runs",
     "read_run",
     "train_run",
@@ -160,6 +161,12 @@ def phase_runs(run: Run) -> Iterator[Run]:
         if best.is_file():
             finished = name == names[-1] and is_finished(run.folder)
             yield replace(run, supernet=load_network(best), phase=name, finished=finished)
+
+
+def phase_option(run: Run) -> list[str]:
+    """What a command needs to open the run after the same phase: nothing where it is the newest that has weights."""
+    newest, _ = find_weights(run.folder, run.described)
+    return [] if run.phase == newest else ["--phase", run.phase]
 
 
 def is_finished(folder: str | Path) -> bool:

@@ -45,6 +45,12 @@ def test_a_run_that_was_never_trained_is_refused(trained, tmp_path):
     assert "unknown" not in result.output
 
 
+def test_the_phase_is_chosen(trained):
+    result = invoke(trained, "largest", "--phase", "onl")
+    assert result.exit_code == 2 and "phase 'onl' is not one of: 'only'. Did you mean 'only'?" in result.output
+    assert "gone" in invoke(trained, "largest", "--phase", "only").output
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

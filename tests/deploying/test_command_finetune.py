@@ -13,7 +13,7 @@ def invoke(*words):
     return CliRunner().invoke(main, [str(word) for word in words])
 
 
-def test_a_sub_network_is_tuned_stopped_and_goes_on(photos, other_photos, tmp_path):
+def test_a_sub_network_is_tuned_stopped_and_goes_on(photos, other_photos, tmp_path, monkeypatch):
     parent = tmp_path / "parent"
     words = [word for text in TINY for word in ("--set", text)]
     result = invoke("train", "images-sandwich", "--data", photos, "--out", parent, *words)
@@ -34,5 +34,6 @@ def test_a_sub_network_is_tuned_stopped_and_goes_on(photos, other_photos, tmp_pa
     assert "a head for 2 classes is new" in result.output and "head (1 epochs), tune (1 epochs)" in result.output
     before = next(line for line in result.output.splitlines() if line.startswith("before"))
     assert before.split() == ["before", "none", "none"]
-    refused = invoke("finetune", parent, "middle")
+    monkeypatch.chdir(parent)
+    refused = invoke("finetune", ".", "middle")
     assert refused.exit_code == 2 and refused.output.count("\n") == 1

@@ -1,5 +1,7 @@
 """Early exits of a run become a bundle that prediction runs, and that says what it is worth."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -61,6 +63,19 @@ def test_one_exit_that_does_it_alone_is_named(run, measured, tmp_path):
     with pytest.raises(UserError, match="is not reached on validation"):
         export_exits(run, measured.architecture, tmp_path / "b", min_accuracy=0.999, measured=measured)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_for_one_exit_names_an_older_phase(run, measured, tmp_path, monkeypatch):
+    monkeypatch.setattr(exit_export, "phase_option", lambda _: ["--phase", "kernel"])
+    with pytest.raises(UserError, match=r"onceforall export .*\}' --phase kernel$"):
+        export_exits(run, measured.architecture, tmp_path / "b", min_accuracy=0.001, measured=measured)
+
+
+def test_a_missing_package_is_told_before_anything_is_measured(run, measured, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.setattr(exit_export, "measure_exits", None)
+    with pytest.raises(UserError, match="needs the package onnxscript"):
+        export_exits(run, measured.architecture, tmp_path / "b")
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(run, measured, tmp_path):

@@ -176,6 +176,7 @@ def test_a_web_page_is_no_file_of_weights(tmp_path):
     ("contents", "expected"),
     [
         ([1, 2], "holds no weights"),
+        ({0: torch.zeros(1)}, "holds no weights"),
         ({"state_dict": {}}, "holds no weights"),
         ({"epoch": 3, "state_dict": {"x": 1}}, "holds no weights"),
         ({"input_stem.0.conv.conv.weight": torch.zeros(1)}, "another network than OFA-MobileNetV3"),
@@ -245,3 +246,12 @@ def test_resolutions_do_not_make_a_network_elastic(tmp_path):
     assert (
         to_mit_state_dict(several).keys() == to_mit_state_dict(net).keys() == shapes(0.25, 5, [[(7, 6)] * 4] * 5).keys()
     )
+
+
+@pytest.mark.parametrize("length", [18, 28])
+def test_an_old_file_that_ends_early_is_refused(tmp_path, length):
+    buffer = io.BytesIO()
+    torch.save({"state_dict": {"first_conv.conv.weight": torch.zeros(3)}}, buffer, _use_new_zipfile_serialization=False)
+    path = tmp_path / "weights.pth"
+    path.write_bytes(buffer.getvalue()[:length])
+    assert "truncated or damaged" in refused(path) or "is refused" in refused(path)

@@ -39,7 +39,7 @@ def run_dir(tmp_path_factory):
 def archive(run_dir, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "family.zip"
     made = package_run(run_dir, out)
-    assert made.predictor and made.bytes == out.stat().st_size
+    assert made.predictor and made.note == "" and made.bytes == out.stat().st_size
     return out
 
 
@@ -94,10 +94,8 @@ def test_an_archive_without_a_predictor_says_what_is_missing(run_dir, tmp_path):
     (tmp_path / "run" / "search" / "predictor.json").unlink()
     result = invoke("package", tmp_path / "run")
     assert result.exit_code == 0 and "it has no predictor" in result.output
-    result = invoke("search", tmp_path / "run.zip.zip")
-    assert result.exit_code == 2
     (tmp_path / "other").mkdir()
-    shutil.move(tmp_path / "run.zip", tmp_path / "other" / "family.zip")
+    shutil.move(tmp_path / "run-family.zip", tmp_path / "other" / "family.zip")
     result = invoke("search", tmp_path / "other" / "family.zip", "--max-macs", "1M")
     assert result.exit_code == 2 and "without data no network is measured" in result.output
 
@@ -126,6 +124,17 @@ def test_a_predictor_of_other_weights_is_refused(run_dir, tmp_path):
     with pytest.raises(UserError, match="was fitted to other weights"):
         package_run(tmp_path / "run", tmp_path / "out.zip")
     assert not (tmp_path / "out.zip").exists()
+
+
+def test_a_predictor_of_another_metric_is_left_out(run_dir, tmp_path):
+    shutil.copytree(run_dir, tmp_path / "run")
+    file = tmp_path / "run" / "search" / "predictor.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"metric": "log_loss"}))
+    made = package_run(tmp_path / "run", tmp_path / "out.zip")
+    assert not made.predictor and "models/predictor.json" not in made.files
+    assert made.note.endswith("predicts log_loss and not accuracy, by which networks are chosen; it was left out.")
+    result = invoke("package", tmp_path / "run")
+    assert made.note in result.output and "it has no predictor" in result.output
 
 
 def test_names_and_tables_that_do_not_fit_are_refused(run_dir, tmp_path):

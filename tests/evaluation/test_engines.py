@@ -101,6 +101,9 @@ def test_mistakes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         EngineSettings(threads=0)
     with pytest.raises(UserError, match="measured on 'cpu' only"):
         EngineSettings("openvino", device="cuda")
+    for device in ("cuda:77", "gpu"):
+        with pytest.raises(UserError, match=f"device '{device}': there is none here"):
+            EngineSettings(device=device).check_installed()
     with EngineProcess(EngineSettings("onnxruntime")) as engine, pytest.raises(UserError, match="no ONNX file"):
         engine.measure([b"nonsense"], [SHAPE])
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -114,3 +115,10 @@ def test_what_a_device_needs():
         "onnxruntime",
         "nibabel",
     ]
+
+
+def test_the_folder_one_is_in(tmp_path, monkeypatch):
+    (tmp_path / "bundle").mkdir()
+    monkeypatch.chdir(tmp_path / "bundle")
+    write(Path("."))
+    assert read_bundle(tmp_path / "bundle") and [path.name for path in tmp_path.iterdir()] == ["bundle"]

@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+import sys
 
 import pytest
 
@@ -11,7 +12,7 @@ pytest.importorskip("pymoo")
 
 from onceforall.architecture import Architecture
 from onceforall.errors import UserError
-from onceforall.searching.archive import export_command, write_archive
+from onceforall.searching.archive import export_command, front_file, write_archive
 from onceforall.searching.rounds import search
 from tiny_search import Additive, small_network
 
@@ -29,7 +30,10 @@ def found(**more):
 def test_everything_is_written_and_read_back(tmp_path):
     run = tmp_path / "a run"
     result = found(constraints={"max_macs": 3e6})
-    folder = write_archive(run, result, {"phase": "last"})
+    assert write_archive(run, result, {"phase": "last"}, more=("--phase", "last")) == ""
+    folder = run / "search"
+    assert front_file(folder) == folder / "front.html"
+    assert f"{result.front[0].architecture.digest()}.json' --phase last" in (folder / "front.html").read_text()
     contents = json.loads((folder / "front.json").read_text())
     assert contents["phase"] == "last" and contents["constraints"][0] == {
         "measure": "macs",
@@ -44,7 +48,9 @@ def test_everything_is_written_and_read_back(tmp_path):
         assert Architecture.from_json(file.read_text()) == member.architecture
         assert row["accuracy"] - row["accuracy_predicted"] == pytest.approx(0.01)
         assert float(text["macs"]) == row["macs"] and text["text"] == str(member.architecture)
-        assert shlex.split(export_command(run, file)) == ["onceforall", "export", str(run), str(file)]
+        words = ["onceforall", "export", str(run), str(file)]
+        assert shlex.split(export_command(run, file)) == words
+        assert shlex.split(export_command(run, file, ["--phase", "a b"])) == [*words, "--phase", "a b"]
     assert (folder / "front.png").stat().st_size > 5000 and (folder / "front.html").stat().st_size > 1e6
 
 
@@ -52,3 +58,18 @@ def test_without_a_front_nothing_is_written(tmp_path):
     with pytest.raises(UserError, match="no front"):
         write_archive(tmp_path, found(constraints={"min_accuracy": 0.999}), {})
     assert not (tmp_path / "search").exists()
+
+
+@pytest.mark.parametrize(("missing", "left"), [("matplotlib", {"front.html"}), ("plotly", set())])
+def test_without_what_draws_all_else_is_written_and_old_pictures_go(tmp_path, monkeypatch, missing, left):
+    result, folder = found(), tmp_path / "search"
+    write_archive(tmp_path, result, {})
+    for name in [each for each in sys.modules if each.partition(".")[0] == missing]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    note = write_archive(tmp_path, result, {})
+    assert f"needs {missing}" in note and "pip install 'onceforall[report]'" in note
+    assert {path.name for path in folder.glob("front.*")} - {"front.json", "front.csv"} == left
+    assert front_file(folder).name == ("front.html" if left else "front.json")
+    networks = {path.stem for path in (folder / "networks").iterdir()}
+    assert networks == {member.architecture.digest() for member in result.archive}

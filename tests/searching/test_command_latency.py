@@ -70,6 +70,15 @@ def test_a_table_is_built_shown_and_measured_against(finished, tmp_path):
     assert table.predict_ms([largest])[0] == pytest.approx(told["median_ms"], rel=0.1)
 
 
+def test_an_interrupted_build_says_how_to_go_on(finished, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onceforall.searching.latency_build.build_table", interrupted)
+    result = invoke("latency", "build", finished, "--out", tmp_path / "cpu.json")
+    assert result.exit_code == 130 and "the same command goes on" in result.output and "--resume" not in result.output
+
+
 def test_one_network_is_measured_on_the_engine(finished):
     result = invoke("latency", "measure", finished, "smallest", "--backend", "onnxruntime")
     assert result.exit_code == 0, result.output
@@ -81,6 +90,7 @@ def test_one_network_is_measured_on_the_engine(finished):
     [
         (("build", "RUN", "--out", "t.json", "--backend", "onnxruntim"), "Did you mean 'onnxruntime'?"),
         (("build", "nowhere", "--out", "t.json"), "holds no run"),
+        (("build", "RUN", "--out", "t.json", "--backend", "pytorch", "--device", "cuda:77"), "device 'cuda:77'"),
         (("show", "nowhere.json"), "no latency table"),
         (("measure", "RUN", "huge"), "give 'largest', 'smallest'"),
         (("measure", "RUN", "largest", "--precision", "int3"), "precision of onnxruntime 'int3'"),

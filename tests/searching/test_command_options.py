@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from onceforall.errors import UserError
-from onceforall.searching.command_options import factors, interruptible, numbers, spreading_options
+from onceforall.searching.command_options import factors, interruptible, numbers, read_table, spreading_options
 from onceforall.searching.executors import EXECUTORS
 
 
@@ -39,3 +39,20 @@ def test_numbers_and_factors():
     for text in ("kernel_sizes", "kernel_sizes=big", "resolutions=3x"):
         with pytest.raises(UserError, match="give a factor and numbers"):
             factors("--only", [text])
+
+
+def test_a_table_of_another_machine_predicts_and_times_nothing(tmp_path, capsys):
+    from onceforall.evaluation.engines import EngineSettings
+    from onceforall.searching.latency_measuring import identity_of
+    from onceforall.searching.latency_table import LatencyTable
+    from tiny_search import small_network
+
+    network, settings = small_network(), EngineSettings("onnxruntime")
+    identity = identity_of(network, settings)
+    LatencyTable(identity, {}).save(tmp_path / "own.json")
+    LatencyTable(identity | {"machine": "A"}, {}).save(tmp_path / "other.json")
+    assert read_table(None, network, None, False) == (None, None)
+    assert read_table(tmp_path / "own.json", network, None, False)[1] == settings
+    table, engine = read_table(tmp_path / "other.json", network, None, True)
+    assert table is not None and engine is None
+    assert "latencies are predictions only: machine A, here " in capsys.readouterr().err

@@ -76,6 +76,17 @@ def test_an_interrupted_search_says_that_it_goes_on(given, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "words",
+    [("--phase", "a"), ("--rounds", 2), ("--samples", 50), ("--members", 5), ("--compare", 3), ("--workers", 2)],
+)
+def test_what_needs_data_is_refused_of_a_family(given, tmp_path, words):
+    (tmp_path / "family.json").write_text("{}")
+    result = invoke(tmp_path, *words)
+    assert result.exit_code == 2 and f"{words[0]} goes with --data PATH" in result.output, result.output
+    assert invoke(tmp_path, *words, "--data", tmp_path).exit_code == 0
+
+
+@pytest.mark.parametrize(
     ("words", "expected"),
     [
         (("--max-latency-ms", 20, "--backend", "onnxruntime"), "latency build run --backend onnxruntime"),

@@ -64,7 +64,7 @@ def test_a_used_up_space_ends_the_search_with_the_exact_front():
 
 
 def test_constraints_are_kept_and_reached():
-    limits = read_constraints(MEASURES, {"max_macs": 2e6, "max_latency_ms": 4})
+    limits = read_constraints(MEASURES.directions, {"max_macs": 2e6, "max_latency_ms": 4})
     found = evolve(NET.space, MEASURES, ("accuracy", "macs"), limits, candidates=800, population=50)
     true = brute_force(("accuracy", "macs"), macs=2e6, latency_ms=4)
     assert found.front and (MEASURES.values("macs", found.front) <= 2e6).all()
@@ -74,7 +74,7 @@ def test_constraints_are_kept_and_reached():
 
 
 def test_the_impossible_ends_soon_with_the_nearest():
-    limits = read_constraints(MEASURES, {"max_macs": 1000})
+    limits = read_constraints(MEASURES.directions, {"max_macs": 1000})
     found = evolve(NET.space, MEASURES, ("accuracy", "macs"), limits, candidates=2000, population=50)
     assert found.front == () and found.count <= 450 and found.nearest == NET.space.smallest()
 

@@ -10,7 +10,7 @@ from onceforall.evaluation.cost import cost
 from onceforall.evaluation.result_cache import digest_of_weights
 from onceforall.families import Family
 from onceforall.searching.family_search import family_row, search_family
-from onceforall.searching.predictor import fit_predictor
+from onceforall.searching.predictor import Predictor, fit_predictor
 from onceforall.searching.sampling import spread_architectures
 from tiny_search import all_architectures, small_network
 
@@ -44,6 +44,7 @@ def test_the_best_network_within_the_budget_is_found(family):
     front = json.loads((family.folder / "search" / "front.json").read_text())
     assert front["measured"] is False and front["front"]
     assert Path(row["network"]).is_file()
+    assert "--data PATH" in (family.folder / "search" / "front.html").read_text()
 
 
 def test_what_does_not_fit_is_told_with_the_nearest(family):
@@ -64,3 +65,19 @@ def test_a_predictor_of_other_weights_is_refused(family, tmp_path):
     write_predictor(tmp_path / "models" / "predictor.json", family.supernet, "0" * 32)
     with pytest.raises(UserError, match="fitted to other weights"):
         search_family(Family(tmp_path, family.about, family.supernet), {})
+
+
+def test_its_own_table_may_be_of_another_machine_but_not_of_another_network(family, tmp_path):
+    from onceforall.evaluation.engines import EngineSettings
+    from onceforall.searching.latency_measuring import identity_of
+    from onceforall.searching.latency_table import LatencyTable
+
+    own = Family(tmp_path, family.about, family.supernet)
+    identity = identity_of(family.supernet, EngineSettings("onnxruntime"))
+    path, predictor = tmp_path / "models" / "latency-cpu.json", Predictor.load(family.predictor)
+    LatencyTable(identity | {"machine": "A"}, {}).save(path)
+    with pytest.raises(UserError, match="the latency table has no entry"):
+        search_family(own, {"max_latency_ms": 5}, predictor=predictor)
+    LatencyTable(identity | {"options": {}}, {}).save(path)
+    with pytest.raises(UserError, match="is of another network"):
+        search_family(own, {"max_latency_ms": 5}, predictor=predictor)

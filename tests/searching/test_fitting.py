@@ -90,3 +90,10 @@ def open_space():
 
 def grid(space):
     return [architecture for architecture, _ in space.grid()]
+
+
+def test_an_unknown_metric_is_told_after_one_architecture(finished):
+    with pytest.raises(UserError, match="Did you mean 'accuracy'"):
+        fit_run(open_run(finished), 14, metric="acuracy", calibration_images=16)
+    [file] = (finished / "results" / "cache").glob("*.jsonl")
+    assert len(file.read_text().splitlines()) == 1

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_table_predicts_and_says_how_well_on_networks_it_has_not_seen(tmp_path):
     new = [SUPERNET.space.uniform(kernel_size=5, depth=1, resolution=24), SUPERNET.space.largest()]
     np.testing.assert_allclose(table.predict_ms(new), [true_ms(each) for each in new], rtol=0.05)
     assert LatencyTable.load(tmp_path / "t.json") == table
-    assert all(group[0] == device.groups[0][0] for group in device.groups)  # the one that is in all of them
+    assert all(group[0] == SUPERNET.space.smallest() for group in device.groups)
     timed = [each for group in device.groups for each in group[1:]]
     assert len(timed) == len(set(timed)) == 50
 
@@ -85,10 +86,24 @@ def test_an_interrupted_build_goes_on_and_gives_the_same(tmp_path):
 
 def test_more_networks_are_added_to_those_that_were_timed(tmp_path):
     path = tmp_path / "t.json"
-    build(path, Device(), networks=20)
-    more = Device()
+    few, more = Device(), Device()
+    build(path, few, networks=20)
     assert build(path, more, networks=40).check["fitted"] == 40
     assert sum(len(group) - 1 for group in more.groups) < 50
+    assert len({group[0] for group in (*few.groups, *more.groups)}) == 1  # the network that all are compared with
+
+
+def test_groups_with_another_reference_are_compared_among_themselves(tmp_path):
+    path = tmp_path / "t.json"
+    expected = build(path, Device()).entries
+    kept = measurements_path(path)
+    identity, *groups = kept.read_text().splitlines()
+    groups = [json.loads(group) for group in groups]
+    for group in groups[:3]:  # as of a space whose smallest network takes twice the time
+        group |= {"reference": "another", "reference_ms": 2 * group["reference_ms"]}
+    kept.write_text("\n".join([identity, *map(json.dumps, groups)]) + "\n")
+    again = Device()
+    assert build(path, again).entries == pytest.approx(expected, rel=1e-9) and again.groups == []
 
 
 def test_measurements_of_another_kind_are_refused(tmp_path):
@@ -96,9 +111,57 @@ def test_measurements_of_another_kind_are_refused(tmp_path):
     build(path, Device(), networks=10, held_out=5)
     with pytest.raises(UserError, match="threads 1, here 2"):
         build_table(SUPERNET, EngineSettings("pytorch", threads=2), path, Device(), **SIZES)
-    measurements_path(path).write_text(json.dumps({}) + "\n{not json\n")
-    with pytest.raises(UserError, match="damaged"):
+    identity = measurements_path(path).read_text().splitlines()[0]
+    for text in ("{}\n{not json\n", "5\n", "[]\n", f"{identity}\n5\n", f'{identity}\n{{"reference_ms": 1}}\n'):
+        measurements_path(path).write_text(text)
+        with pytest.raises(UserError, match=r"damaged.*Remove it to measure anew\."):
+            build(path, Device())
+    measurements_path(path).write_bytes(b"\xff\n")
+    with pytest.raises(UserError, match="cannot be read"):
         build(path, Device())
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", ".", "folder", "file/t.json"])
+def test_places_where_no_table_can_be_are_refused_before_anything_is_timed(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    device = Device()
+    with pytest.raises(UserError, match=r"ends in \.json|cannot write"):
+        build(Path(name), device)
+    assert device.groups == [] and len(list(tmp_path.iterdir())) == 2
+
+
+def test_measurements_that_cannot_be_added_to_are_told(tmp_path, monkeypatch):
+    path = tmp_path / "t.json"
+    build(path, Device(), networks=10, held_out=5)
+
+    opened = Path.open
+
+    def closed(self, mode="r", *more, **named):
+        if mode == "a":
+            raise PermissionError(13, "Permission denied")
+        return opened(self, mode, *more, **named)
+
+    monkeypatch.setattr(Path, "open", closed)
+    with pytest.raises(UserError, match=r"cannot write .*t\.jsonl: Permission denied"):
+        build(path, Device(), networks=20)
+
+
+def test_half_a_line_is_removed_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "t.json"
+    build(path, Device(), networks=10, held_out=5)
+    kept = measurements_path(path)
+    half = kept.read_text() + '{"reference": "cut o'
+    kept.write_text(half)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("onceforall.files.os.fsync", full)
+    with pytest.raises(UserError, match="the disk is full"):
+        build(path, Device(), networks=10, held_out=5)
+    assert kept.read_text() == half
 
 
 def test_too_few_networks_are_refused(tmp_path):

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
+from onceforall.errors import UserError
 from onceforall.evaluation.engines import EngineSettings
 from onceforall.evaluation.latency import Latency
-from onceforall.searching.latency_measuring import best_estimate_ms, identity_of, measuring
-from onceforall.searching.latency_table import differences
+from onceforall.searching.latency_measuring import best_estimate_ms, identity_of, measuring, open_table
+from onceforall.searching.latency_table import LatencyTable, differences
 from onceforall.supernets import create_supernet
 
 OPTIONS = {"width_mult": 0.25, "resolutions": (16,), "depths": (1,), "kernel_sizes": (3,)}
@@ -40,3 +41,31 @@ def test_architectures_are_timed_on_the_engine():
 def test_the_time_on_the_processor_counts_where_one_thread_of_it_ran(threads, device, expected):
     latency = Latency(3.0, 0.1, 2.0, 5, threads, 1, device, "pytorch", "float32", None, False)
     assert best_estimate_ms(latency) == expected
+
+
+def test_a_device_that_is_not_here_has_no_machine():
+    supernet = create_supernet("prox_mobilenet", **OPTIONS)
+    assert identity_of(supernet, EngineSettings("pytorch", device="cuda:77"))["machine"] is None
+
+
+def test_a_table_of_another_machine_is_refused_or_taken_and_one_of_another_network_never(tmp_path):
+    supernet = create_supernet("prox_mobilenet", **OPTIONS)
+    here = identity_of(supernet, EngineSettings("onnxruntime"))
+
+    def saved(**changes):
+        LatencyTable(here | changes, {"stem at 16": 1.0}).save(tmp_path / "t.json")
+        return tmp_path / "t.json"
+
+    assert open_table(saved(), supernet, backend="onnxruntime")[1] == []
+    with pytest.raises(UserError, match=r"belongs elsewhere: machine A, here .*--force"):
+        open_table(saved(machine="A"), supernet)
+    table, [elsewhere] = open_table(saved(machine="A"), supernet, force=True)
+    assert elsewhere.startswith("machine A, here ") and table.entries == {"stem at 16": 1.0}
+    gpu = saved(backend="pytorch", device="cuda:77", machine="a GPU")
+    with pytest.raises(UserError, match="machine a GPU, here None"):
+        open_table(gpu, supernet)
+    for changes in ({"network": "Other"}, {"options": here["options"] | {"width_mult": 0.5}}):
+        with pytest.raises(UserError, match="is of another network: "):
+            open_table(saved(**changes), supernet, force=True)
+    with pytest.raises(UserError, match="is of the backend 'onnxruntime', not 'openvino'"):
+        open_table(saved(), supernet, backend="openvino", force=True)

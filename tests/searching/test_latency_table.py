@@ -34,17 +34,7 @@ def test_a_piece_that_is_missing_is_named():
 def test_what_is_saved_is_loaded(tmp_path):
     table = LatencyTable(IDENTITY, ENTRIES, (0.25, 2.0), {"mape": 0.1})
     table.save(tmp_path / "t.json")
-    assert LatencyTable.load(tmp_path / "t.json", IDENTITY) == table
-
-
-def test_a_table_of_another_identity_is_refused_or_loudly_taken(tmp_path):
-    path = tmp_path / "t.json"
-    LatencyTable(IDENTITY, ENTRIES).save(path)
-    other = IDENTITY | {"threads": 2, "machine": "B"}
-    with pytest.raises(UserError, match="threads 1, here 2; machine A, here B"):
-        LatencyTable.load(path, other)
-    with pytest.warns(UserWarning, match="threads 1, here 2; machine A, here B"):
-        assert LatencyTable.load(path, other, force=True).entries == ENTRIES
+    assert LatencyTable.load(tmp_path / "t.json") == table
 
 
 def test_differences_are_those_of_json():

@@ -10,7 +10,7 @@ from onceforall.errors import UserError
 from onceforall.search_space import SearchSpace
 from onceforall.searching import predictor as module
 from onceforall.searching.candidates import fit
-from onceforall.searching.predictor import Predictor, fit_predictor, kendall_tau, learning_curve
+from onceforall.searching.predictor import Predictor, curve_sizes, fit_predictor, kendall_tau, learning_curve
 
 SPACE = SearchSpace.build(3, resolutions=[32, 48, 64], depths=[1, 2], kernel_sizes=[3, 5, 7], expand_ratios=[3, 6])
 RNG = random.Random(0)
@@ -137,6 +137,12 @@ def test_the_learning_curve_rises(monkeypatch):
     assert all(point["low"] <= point["tau"] <= point["high"] for point in curve)
     few = fit_predictor(SPACE, KNOWN[:20], MEASURED[:20], metric="accuracy", images=1000).predictor
     assert learning_curve(few) == []
+
+
+def test_fewer_than_five_architectures_have_no_learning_curve():
+    assert curve_sizes(5, [2, 4]) == [2, 4] and curve_sizes(4, None) == []
+    with pytest.raises(UserError, match="of 4 architectures: it is drawn on fifths"):
+        curve_sizes(4, [2])
 
 
 def test_kendall_tau_of_lists_that_can_be_counted():

@@ -44,22 +44,23 @@ def test_excess_is_relative_and_has_a_side():
 
 def test_objectives_have_a_default_and_the_metric_first():
     with_table = Measures(NET, Additive(SPACE), ClockTable())
-    assert read_objectives(with_table, None) == ("accuracy", "latency_ms")
-    assert read_objectives(Measures(NET, Additive(SPACE)), None) == ("accuracy", "macs")
-    assert read_objectives(with_table, ["params", "accuracy", "macs"]) == ("accuracy", "params", "macs")
+    assert read_objectives(with_table.directions, None) == ("accuracy", "latency_ms")
+    assert read_objectives(Measures(NET, Additive(SPACE)).directions, None) == ("accuracy", "macs")
+    assert read_objectives(with_table.directions, ["params", "accuracy", "macs"]) == ("accuracy", "params", "macs")
 
 
 @pytest.mark.parametrize(
     ("names", "complaint"),
     [
-        (["accuracy", "latency_ms"], "'latency_ms' is not one of"),
+        (["accuracy", "latency_ms"], "latency_ms needs a latency table"),
+        (["acuracy", "macs"], "Did you mean 'accuracy'"),
         (["macs"], "two or more"),
         (["macs", "macs"], "two or"),
     ],
 )
 def test_impossible_objectives_are_named(names, complaint):
     with pytest.raises(UserError, match=complaint):
-        read_objectives(Measures(NET, Additive(SPACE)), names)
+        read_objectives(Measures(NET, Additive(SPACE)).directions, names)
 
 
 @pytest.mark.parametrize(
@@ -76,10 +77,11 @@ def test_impossible_objectives_are_named(names, complaint):
 )
 def test_impossible_constraints_are_named(given, complaint):
     with pytest.raises(UserError, match=complaint):
-        read_constraints(Measures(NET, Additive(SPACE)), given)
+        read_constraints(Measures(NET, Additive(SPACE)).directions, given)
 
 
 def test_constraints_are_read():
-    found = read_constraints(Measures(NET, Additive(SPACE), ClockTable()), {"max_latency_ms": 4, "min_accuracy": 0.5})
+    known = Measures(NET, Additive(SPACE), ClockTable()).directions
+    found = read_constraints(known, {"max_latency_ms": 4, "min_accuracy": 0.5})
     assert found == (Constraint("latency_ms", "max", 4.0), Constraint("accuracy", "min", 0.5))
     assert str(found[0]) == "max_latency_ms 4"

@@ -251,9 +251,7 @@ def test_limits_are_asked_before_a_phase(tmp_path):
     """The multiply-adds of two phases: the third does not begin, and nothing is rolled back."""
     carried_out(tmp_path / "free", None)
     macs = [entry["macs"] for entry in json.loads((tmp_path / "free/ledger.json").read_text())]
-    rule = StopRule(
-        min_gain=ALWAYS, pairs=2, max_macs=sum(macs[:2]) * 1.2
-    )
+    rule = StopRule(min_gain=ALWAYS, pairs=2, max_macs=sum(macs[:2]) * 1.2)
     trained = carried_out(tmp_path / "run", rule)
     assert trained.space.depths == (1, 2)
     described = json.loads((tmp_path / "run/run.json").read_text())

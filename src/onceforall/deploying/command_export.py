@@ -15,6 +15,7 @@ __all__ = ["export", "tell_export"]
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("arch", default="best")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of images or volumes, where they have moved.")
+@click.option("--phase", help="Weights after this phase; the newest by default.")
 @click.option("--format", "file_format", default="onnx", show_default=True, help="onnx, openvino or torch.")
 @click.option("--precision", default="fp32", show_default=True, help="fp32, fp16 (of weights) or int8.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; RUN/bundle-FORMAT-PRECISION by default.")
@@ -37,6 +38,7 @@ def export(
     run_dir: Path,
     arch: str,
     data: Path | None,
+    phase: str | None,
     file_format: str,
     precision: str,
     out: Path | None,
@@ -84,9 +86,9 @@ def export(
     )
     options.check_installed()
     run_dir = family_folder(run_dir)
-    find_weights(run_dir, read_run(run_dir)[0])
+    find_weights(run_dir, read_run(run_dir)[0], phase)
     try:
-        run = open_run(run_dir, data)
+        run = open_run(run_dir, data, phase)
     except UserError as error:
         raise UserError(
             f"{error} Export needs the data of the run: without them normalisation cannot be calibrated, and the "

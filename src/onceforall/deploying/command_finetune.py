@@ -68,7 +68,8 @@ def finetune(
     given |= {"freeze_stem": freeze_stem or None}
     options = [f"schedule.{name}={value}" for name, value in given.items() if value is not None]
     limit = [] if max_minutes is None else [f"run.max_minutes={max_minutes}"]
-    folder = out or run_dir.with_name(f"{run_dir.resolve().name}-tuned")
+    parent = run_dir.resolve()
+    folder = out or parent.with_name(f"{parent.name}-tuned")
     plan = plan_fine_tuning(
         run_dir,
         arch,
@@ -88,7 +89,8 @@ def finetune(
     fine_tune(plan, folder, resume=resume)
     rows = [(plan, folder)]
     if all_data and is_finished(folder):
-        second, whole = on_all_data(plan, folder), folder.with_name(f"{folder.resolve().name}-all")
+        second, own = on_all_data(plan, folder), folder.resolve()
+        whole = own.with_name(f"{own.name}-all")
         if speaks:
             count, best = second.data.count("train"), second.phases[-1].epochs
             click.echo(f"on all data: {count} training {second.data.inputs}, {best} epochs")
@@ -109,7 +111,7 @@ def _tell(trained: list[tuple["FineTuning", Path]]) -> None:
         return [name, *("none" if scores is None else f"{scores[split][metric]:.4f}" for split in splits)]
 
     rows = [row("before", found[0][1]["before"])]
-    rows += [row(f"after: {folder.name}", result["after"]) for folder, result in found]
+    rows += [row(f"after: {folder.resolve().name}", result["after"]) for folder, result in found]
     click.echo()
     print_table([metric, *splits], rows)
     click.echo(f"done: {found[-1][0]}\nnext: onceforall export {found[-1][0]} largest")

@@ -9,7 +9,7 @@ __all__ = ["package", "unpack"]
 
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="The archive; RUN.zip by default.")
+@click.option("--out", type=click.Path(path_type=Path), help="The archive; RUN-family.zip by default.")
 @click.option("--phase", help="Weights after this phase; the newest by default.")
 @click.option(
     "--latency-table",
@@ -32,8 +32,11 @@ def package(run_dir: Path, out: Path | None, phase: str | None, tables: tuple[Pa
     """
     from onceforall.deploying.packaging import package_run
 
-    made = package_run(run_dir, out or run_dir.with_name(f"{run_dir.name}.zip"), phase=phase, latency_tables=tables)
+    run = run_dir.resolve()
+    made = package_run(run, out or run.with_name(f"{run.name}-family.zip"), phase=phase, latency_tables=tables)
     click.echo(f"packaged {made.path} ({made.bytes / 1e6:.2f} MB, {len(made.files)} files)")
+    if made.note:
+        click.echo(f"note: {made.note}", err=True)
     if not made.predictor:
         click.echo(
             "it has no predictor, so it cannot be searched without data; make one first: "
@@ -55,7 +58,7 @@ def unpack(archive: Path, out: Path | None) -> None:
     from onceforall.families import open_family
     from onceforall.families import unpack as unpack_archive
 
-    family = open_family(unpack_archive(archive, out or archive.with_suffix("")))
+    family = open_family(unpack_archive(archive, out or archive.resolve().with_suffix("")))
     about = family.about
     click.echo(
         f"{family.folder}: {about['architectures']:.3g} networks ({about['network']}) for {len(about['classes'])} "

@@ -125,8 +125,9 @@ def segments_of(exits: Sequence[int]) -> list[Segment]:
 
 
 def engine_of(format: str) -> str:
-    """What runs the parts in this format."""
+    """What runs the parts in this format; `UserError` for an unknown one, and where a package for it is missing."""
     check_choice("format of a chain", format, ENGINES)
+    require("onnx", "onnxscript", "onnxruntime", *(("openvino",) if format == "openvino" else ()))
     return ENGINES[format]
 
 
@@ -160,7 +161,6 @@ def write_parts(net: Supernet, folder: Path, format: str = "onnx") -> list[Path]
         format: "onnx", or "openvino", whose weights lie in a file beside each.
     """
     engine = engine_of(format)
-    require("onnx", "onnxscript", "onnxruntime", *(("openvino",) if format == "openvino" else ()))
     written = []
     for number, part in enumerate(cut_at_exits(net), start=1):
         model, _ = part_model(part, engine)

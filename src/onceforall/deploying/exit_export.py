@@ -1,5 +1,6 @@
 """Early exits of a run as a bundle: thresholds tuned, the network cut into a chain, checked, measured, written."""
 
+import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from onceforall.exporting.onnx_model import to_onnx
 from onceforall.exporting.openvino_model import to_openvino, write_openvino
 from onceforall.exporting.verifying import Difference, latencies
 from onceforall.predict.parts import run_parts
-from onceforall.runs import Run
+from onceforall.runs import Run, phase_option
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.checkpoint import save_network
 
@@ -134,9 +135,10 @@ def _alone(run: Run, measured: MeasuredExits, policy: ExitPolicy) -> str:
     [number] = policy.exits
     whole = measured.architecture
     single = Architecture(whole.resolution, whole.stages[:number], stem=whole.stem, head=whole.head)
+    command = shlex.join(["onceforall", "export", str(run.folder), single.to_json(), *phase_option(run)])
     return (
-        f"exit {number} alone does it: no image needs to leave earlier or later. Export the network that ends there: "
-        f"onceforall export {run.folder} '{single.to_json()}'"
+        f"exit {number} alone does it: no image needs to leave earlier or later. Export the network that ends "
+        f"there: {command}"
     )
 
 

@@ -7,6 +7,7 @@ file is read with tensors and plain values only; what it holds is found by the s
 import itertools
 import pickle
 import re
+import struct
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -131,10 +132,13 @@ def read_mit_file(path: Path) -> MitFile:
             f"{path} is refused: it holds more than tensors and plain values, or is none of PyTorch's files "
             f"({found[0] if found else reason[:80]}); nothing in it was run."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, struct.error) as error:
         raise UserError(f"{path} is truncated or damaged ({' '.join(str(error).split())[:80]}).") from error
     state = contents.get("state_dict", contents) if isinstance(contents, Mapping) else None
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    named = isinstance(state, Mapping) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    )
+    if not named or not state:
         raise UserError(f"{path} holds no weights: a table of tensors, or one under the key 'state_dict', is wanted.")
     doubled = [name for name, count in Counter(map(_plain, state)).items() if count > 1]
     if doubled:

@@ -43,6 +43,7 @@ class Packaged:
         files: names of what it holds.
         predictor: whether a predictor of the metric is among it.
         latency_tables: names of latency tables.
+        note: what was left out, and why; empty where nothing was.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Packaged:
     files: tuple[str, ...]
     predictor: bool
     latency_tables: tuple[str, ...]
+    note: str
 
 
 def package_run(folder: Path, out: Path, *, phase: str | None = None, latency_tables: Sequence[Path] = ()) -> Packaged:
@@ -72,20 +74,20 @@ def package_run(folder: Path, out: Path, *, phase: str | None = None, latency_ta
     files: dict[str, bytes] = {SETTINGS: _as_json(_run(described, recipe.to_dict()))}
     name = f"checkpoints/{weights.name}"
     files[name] = _saved(supernet, phase)
-    files |= _predictor(folder / "search" / "predictor.json", supernet)
+    about = _about(described, recipe.name, phase, supernet) | {"weights": name}
+    predictor, note = _predictor(folder / "search" / "predictor.json", supernet, about["metric"])
+    files |= predictor
     tables = {f"{MODELS}/latency-{path.stem}.json": _latency_table(path) for path in latency_tables}
     if len(tables) < len(latency_tables):
         raise UserError("two latency tables have the same file name; rename one.")
     files |= tables
     files |= _results(folder / RESULTS)
-    about = _about(described, recipe.name, phase, supernet) | {"weights": name}
-    about |= {"predictor": f"{MODELS}/predictor.json" in files, "latency_tables": sorted(tables)}
+    about |= {"predictor": bool(predictor), "latency_tables": sorted(tables)}
     files["README.md"] = _card(about, supernet).encode()
     about["files"] = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
     files = {ABOUT: _as_json(about)} | files
     write_atomically(out, lambda file: _write_zip(file, files))
-    has_predictor = f"{MODELS}/predictor.json" in files
-    return Packaged(out, out.stat().st_size, tuple(files), has_predictor, tuple(sorted(tables)))
+    return Packaged(out, out.stat().st_size, tuple(files), bool(predictor), tuple(sorted(tables)), note)
 
 
 def _write_zip(file: Any, files: Mapping[str, bytes]) -> None:
@@ -140,17 +142,20 @@ def _versions(environment: Any) -> dict[str, Any]:
     return {name: known.get(name) for name in ("onceforall", "python", "numpy", "torch")}
 
 
-def _predictor(path: Path, supernet: Supernet) -> dict[str, bytes]:
+def _predictor(path: Path, supernet: Supernet, metric: str) -> tuple[dict[str, bytes], str]:
+    """The file of the predictor by its name, none where it is of another metric, and a note on that."""
     if not path.is_file():
-        return {}
+        return {}, ""
     try:
         contents = json.loads(path.read_text())
-        fitted_to = contents["facts"].get("weights")
+        fitted_to, predicted = contents["facts"].get("weights"), contents["metric"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged; fit it again: onceforall predictor fit RUN") from error
     if fitted_to not in (None, digest_of_weights(supernet)):
         raise UserError(f"{path} was fitted to other weights than these; fit it again, or package the phase it is of.")
-    return {f"{MODELS}/predictor.json": path.read_bytes()}
+    if predicted != metric:
+        return {}, f"{path} predicts {predicted} and not {metric}, by which networks are chosen; it was left out."
+    return {f"{MODELS}/predictor.json": path.read_bytes()}, ""
 
 
 def _latency_table(path: Path) -> bytes:

@@ -25,7 +25,7 @@ from onceforall.errors import UserError, check_choice
 from onceforall.evaluation.environment import version
 from onceforall.evaluation.latency import Latency, check_at_least_one, time_callables, torch_threads
 
-__all__ = ["BACKENDS", "EngineProcess", "EngineSettings", "TorchNetwork", "installed_backends"]
+__all__ = ["BACKENDS", "EngineProcess", "EngineSettings", "TorchNetwork", "has_device", "installed_backends"]
 
 BACKENDS = {"pytorch": ("torch", None), "onnxruntime": ("onnxruntime", "export"), "openvino": ("openvino", "openvino")}
 """Engines by name: the package that each needs, and the extra of this one that installs it."""
@@ -81,10 +81,26 @@ class EngineSettings:
         return version(BACKENDS[self.backend][0])
 
     def check_installed(self) -> None:
-        """Raise `UserError`, naming the extra, where the engine is not installed."""
+        """Raise `UserError` where the engine is not installed, naming the extra, or there is no such device."""
         if self.backend not in installed_backends():
             package, extra = BACKENDS[self.backend]
             raise UserError(f"backend {self.backend!r} needs the package {package}: pip install 'onceforall[{extra}]'.")
+        if not has_device(self.device):
+            raise UserError(f"device {self.device!r}: there is none here; give 'cpu', or an accelerator of PyTorch.")
+
+
+def has_device(name: str) -> bool:
+    """Whether this machine has the device that PyTorch calls `name`, such as "cuda" or "cuda:1"."""
+    if name == "cpu":
+        return True
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        return False
+    own = torch.accelerator.current_accelerator(check_available=True)
+    return own is not None and own.type == device.type and (device.index or 0) < torch.accelerator.device_count()
 
 
 def installed_backends() -> list[str]:

@@ -22,6 +22,7 @@ FRONT, CARD, REQUIREMENTS = "front.png", "README.md", "requirements.txt"
 
 def rejected_place(folder: Path) -> Path:
     """Where a bundle goes that failed its check."""
+    folder = folder.resolve()  # of "." there is no name
     return folder.with_name(f"{folder.name}.rejected")
 
 
@@ -40,6 +41,7 @@ def draft_folder(folder: Path) -> Iterator[Path]:
 
     Raises `UserError` where it cannot be made.
     """
+    folder = folder.resolve()
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         draft.mkdir(parents=True)
@@ -60,7 +62,7 @@ def finish(draft: Path, folder: Path, about: Mapping[str, Any], front: bytes | N
         about: what `model.json` says, without `files`.
         front: the picture (PNG) of its place among other networks.
     """
-    about = json_types(about)
+    about, folder = json_types(about), folder.resolve()
     if front is not None:
         (draft / FRONT).write_bytes(front)
     write_text(draft / REQUIREMENTS, "".join(f"{line}\n" for line in about["requirements"]))

@@ -15,7 +15,7 @@ def tuned_for_onnxruntime(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
     Squeeze-excitation and the head are written as means over maps, linear layers and a reshape. onnxruntime holds maps
     in blocks of channels, which convolutions and global pooling read as they are; for a mean and a linear layer it
-    rearranges them and back again. Measured on one thread: 4 to 10 % of the time of an OFA-MobileNetV3. OpenVINO, which
+    rearranges them and back again: up to 8 % of the time of an OFA-MobileNetV3 on one thread. OpenVINO, which
     is as fast or faster with linear layers, gets the graph as it was.
     """
     import onnx

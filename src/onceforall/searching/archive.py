@@ -22,26 +22,31 @@ from onceforall.searching.comparison import FrontRow
 from onceforall.searching.front_page import front_page
 from onceforall.searching.rounds import Member, SearchResult
 
-__all__ = ["export_command", "member_row", "write_archive", "write_network"]
+__all__ = ["export_command", "front_file", "member_row", "write_archive", "write_network"]
 
 FOLDER = "search"
+PICTURES = ("front.png", "front.svg", "front.html")
 
 
 def write_archive(
-    run: Path, result: SearchResult, facts: Mapping[str, Any], comparison: Sequence[FrontRow] = ()
-) -> Path:
-    """Write `front.json`, `front.csv`, `front.png`, `front.html` and the front's networks; returns their folder.
+    run: Path,
+    result: SearchResult,
+    facts: Mapping[str, Any],
+    comparison: Sequence[FrontRow] = (),
+    more: Sequence[str] = (),
+) -> str:
+    """Write `front.json`, `front.csv`, `front.png`, `front.html` and the networks; returns why a picture is missing.
 
-    `facts` stand in the JSON beside the result, `comparison` there and on the page. The pictures need the extra
-    `report` and show the first objective against the last. Raises `UserError` where there is no front.
+    `facts` stand in the JSON beside the result, `comparison` there and on the page, `more` in the commands of the page,
+    see `export_command`. The pictures need the extra `report` and show the first objective against the last; without it
+    the rest is written. Raises `UserError` where there is no front.
     """
     if not result.front:
         raise UserError("there is no front to write: no network keeps the constraints.")
     folder = run / FOLDER
     front = [member_row(result, member) for member in result.front]
     archive = [member_row(result, member) for member in result.archive]
-    for member in result.front:
-        write_network(run, member.architecture)
+    commands = [export_command(run, write_network(run, member.architecture), more) for member in result.archive]
     contents = {
         **facts,
         "objectives": result.objectives,
@@ -56,15 +61,29 @@ def write_archive(
     }
     write_json(folder / "front.json", json_types(contents))
     write_text(folder / "front.csv", _table(front))
+    for name in PICTURES:
+        (folder / name).unlink(missing_ok=True)  # those of an earlier search
     y, x = result.objectives[0], result.objectives[-1]
-    if y == result.metric:
-        plot_front(
-            archive or front, folder / "front.png", x, y, title="Networks found", higher_is_better=result.sign(y) < 0
-        )
     shown = {row["digest"] for row in front}
-    points = [row | {"front": row["digest"] in shown, "export": _command(run, row)} for row in archive or front]
-    write_text(folder / "front.html", front_page(points, x, y, result.metric, _caption(result, comparison)))
-    return folder
+    points = [
+        row | {"front": row["digest"] in shown, "export": command}
+        for row, command in zip(archive, commands, strict=True)
+    ]
+    try:
+        page = front_page(points, x, y, result.metric, _caption(result, comparison))
+        write_text(folder / "front.html", page)
+        if y == result.metric:
+            higher = result.higher_is_better
+            plot_front(archive, folder / "front.png", x, y, title="Networks found", higher_is_better=higher)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def front_file(folder: Path) -> Path:
+    """What to look at in the folder of a search: the page, or without one the JSON."""
+    page = folder / "front.html"
+    return page if page.is_file() else folder / "front.json"
 
 
 def member_row(result: SearchResult, member: Member) -> dict[str, Any]:
@@ -89,14 +108,9 @@ def write_network(run: Path, architecture: Architecture) -> Path:
     return path
 
 
-def export_command(run: Path, path: Path) -> str:
-    """The command that exports the network of a file."""
-    return shlex.join(["onceforall", "export", str(run), str(path)])
-
-
-def _command(run: Path, row: Mapping[str, Any]) -> str:
-    network = Architecture.from_dict(row["architecture"])
-    return export_command(run, write_network(run, network))
+def export_command(run: Path, path: Path, more: Sequence[str] = ()) -> str:
+    """The command that exports the network of a file, with `more` words at its end."""
+    return shlex.join(["onceforall", "export", str(run), str(path), *more])
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from onceforall.console import print_table
+from onceforall.searching.command_options import read_table
 
 __all__ = ["tell_family"]
 
@@ -17,15 +18,21 @@ def tell_family(
     limits: Mapping[str, float],
     min_metric: float | None,
     predictor_file: Path | None,
-    table_file: Path | None,
     as_json: bool,
+    *,
+    table_file: Path | None = None,
+    backend: str | None = None,
+    force: bool = False,
     **how: Any,
 ) -> None:
-    """Search the family at `path`, an archive or its folder, and print the answer; `how` is for `search_family`."""
+    """Search the family at `path`, an archive or its folder, and print the answer.
+
+    `table_file`, `backend` and `force` are as for `read_table`, `how` is for `search_family`.
+    """
     from onceforall.families import open_family
+    from onceforall.searching.archive import front_file
     from onceforall.searching.budget import amount
     from onceforall.searching.family_search import family_row, search_family
-    from onceforall.searching.latency_table import LatencyTable
     from onceforall.searching.predictor import Predictor
 
     family = open_family(path)
@@ -34,9 +41,11 @@ def tell_family(
         family,
         {**limits, **{name: limit for name, limit in sides.items() if limit is not None}},
         predictor=None if predictor_file is None else Predictor.load(predictor_file),
-        latency_table=None if table_file is None else LatencyTable.load(table_file),
+        latency_table=read_table(table_file, family.supernet, backend, force)[0],
         **how,
     )
+    if answer.note:
+        click.echo(f"note: {answer.note}", err=True)
     if as_json:
         click.echo(json.dumps(family_row(answer)))
         return
@@ -45,9 +54,11 @@ def tell_family(
     rows = []
     for name, value in chosen.values.items():
         known = amount(name, value)
-        if name == result.metric and chosen.deviation is not None:
+        if name == "latency_ms":
+            known += " (predicted)"
+        elif name == result.metric and chosen.deviation is not None:
             known = f"{value:.4f} +- {chosen.deviation:.4f} (predicted)"
         rows.append([name, asked.get(name, ""), known])
     click.echo(f"{chosen.architecture}\n")
     print_table(["measure", "asked", "value"], rows)
-    click.echo(f"\nfront: {answer.folder / 'front.html'}\nexport it: {answer.command}")
+    click.echo(f"\nfront: {front_file(answer.folder)}\nexport it: {answer.command}")

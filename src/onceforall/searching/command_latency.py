@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from onceforall.console import NetworkProgress, print_table
+from onceforall.searching.command_options import interruptible
 
 if TYPE_CHECKING:
     from onceforall.searching.latency_table import LatencyTable
@@ -76,7 +77,7 @@ def build(
     settings.check_installed()
     supernet = load_network(find_weights(run_dir, read_run(run_dir)[0])[1])
     progress = None if as_json else NetworkProgress(f"groups of networks on {backend}")
-    with measuring(supernet, settings) as measure:
+    with interruptible(), measuring(supernet, settings) as measure:
         table = build_table(supernet, settings, out, measure, networks=networks, held_out=held_out, progress=progress)
     if as_json:
         click.echo(json.dumps({"identity": table.identity, "check": table.check}))

@@ -2,13 +2,19 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from onceforall.errors import UserError
 
-__all__ = ["factors", "interruptible", "numbers", "spreading_options"]
+if TYPE_CHECKING:
+    from onceforall.evaluation.engines import EngineSettings
+    from onceforall.searching.latency_table import LatencyTable
+    from onceforall.supernets.supernet import Supernet
+
+__all__ = ["factors", "interruptible", "numbers", "read_table", "spreading_options"]
 
 
 def spreading_options(command: Callable) -> Callable:
@@ -34,6 +40,20 @@ def interruptible() -> Iterator[None]:
     except KeyboardInterrupt:
         click.echo("interrupted; what was measured is kept, the same command goes on.", err=True)
         raise SystemExit(130) from None
+
+
+def read_table(
+    path: Path | None, supernet: "Supernet", backend: str | None, force: bool
+) -> "tuple[LatencyTable | None, EngineSettings | None]":
+    """The table of `--latency-table`, and the engine on which to time networks; none of another machine's table."""
+    from onceforall.searching.latency_measuring import open_table
+
+    if path is None:
+        return None, None
+    table, elsewhere = open_table(path, supernet, backend=backend, force=force)
+    if elsewhere:
+        click.echo(f"note: {path} belongs elsewhere, latencies are predictions only: {'; '.join(elsewhere)}", err=True)
+    return table, None if elsewhere else table.settings
 
 
 def numbers(option: str, text: str) -> list[int]:

@@ -5,18 +5,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from onceforall.console import NetworkProgress, print_table
 from onceforall.errors import UserError, check_choice
-from onceforall.searching.command_options import factors, interruptible, spreading_options
+from onceforall.searching.command_options import factors, interruptible, read_table, spreading_options
 
 if TYPE_CHECKING:
-    from onceforall.evaluation.engines import EngineSettings
-    from onceforall.runs import Run
-    from onceforall.searching.latency_table import LatencyTable
     from onceforall.searching.run_search import BudgetAnswer
 
 __all__ = ["search"]
+
+NEEDS_DATA = ("phase", "samples", "rounds", "members", "compare", "workers", "executor")
 
 
 @click.command()
@@ -110,20 +110,22 @@ def search(
     counts = {"max_macs": max_macs, "max_params": max_params, "max_weight_bytes": max_weight_bytes}
     limits: dict[str, float] = {name: parse_budget(text) for name, text in counts.items() if text is not None}
     limits |= {} if max_latency_ms is None else {"max_latency_ms": max_latency_ms}
+    goals = None if objectives is None else [name.strip() for name in objectives.split(",")]
     if data is None and is_family(run_dir):
-        goals = None if objectives is None else [name.strip() for name in objectives.split(",")]
+        _refuse_what_needs_data()
         how = {"objectives": goals, "candidates": candidates, "only": factors("--only", only), "seed": seed}
-        tell_family(run_dir, limits, min_accuracy, predictor_file, table_file, as_json, **how)
+        how |= {"table_file": table_file, "backend": backend, "force": force}
+        tell_family(run_dir, limits, min_accuracy, predictor_file, as_json, **how)
         return
     run = open_run(family_folder(run_dir), data, phase)
     if min_accuracy is not None:
         limits[f"{'min' if run.task.higher_is_better else 'max'}_{run.task.metric}"] = min_accuracy
-    table, engine = (None, None) if table_file is None else _table(run, table_file, backend, force)
+    table, engine = read_table(table_file, run.supernet, backend, force)
     with interruptible():
         answer = search_run(
             run,
             limits,
-            objectives=None if objectives is None else [name.strip() for name in objectives.split(",")],
+            objectives=goals,
             predictor=None if predictor_file is None else Predictor.load(predictor_file),
             latency_table=table,
             engine=engine,
@@ -138,31 +140,27 @@ def search(
             executor=executor,
             progress=None if as_json else NetworkProgress(run.phase),
         )
+    if answer.note:
+        click.echo(f"note: {answer.note}", err=True)
     if as_json:
         click.echo(json.dumps(answer_row(answer)))
     else:
         _tell(answer)
 
 
-def _table(run: "Run", path: Path, backend: str | None, force: bool) -> "tuple[LatencyTable, EngineSettings | None]":
-    """The table, and the engine on which to time networks; none where the table is of another machine."""
-    from onceforall.searching.latency_measuring import identity_of
-    from onceforall.searching.latency_table import LatencyTable, differences
-
-    table = LatencyTable.load(path)
-    if backend not in (None, table.settings.backend):
-        raise UserError(f"{path} is of the backend {table.settings.backend!r}, not {backend!r}.")
-    here = identity_of(run.supernet, table.settings)
-    elsewhere = differences(table.identity, here)
-    if elsewhere and not force:
-        raise UserError(f"{path} belongs elsewhere: {'; '.join(elsewhere)}. Build one here, or use --force.")
-    if elsewhere:
-        click.echo(f"note: {path} belongs elsewhere, latencies are predictions only: {'; '.join(elsewhere)}", err=True)
-    return table, None if elsewhere else table.settings
+def _refuse_what_needs_data() -> None:
+    context = click.get_current_context()
+    for name in NEEDS_DATA:
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise UserError(
+                f"--{name} goes with --data PATH: without data the predictor of the family answers, and nothing is "
+                "measured. Leave it out, or say where the data are."
+            )
 
 
 def _tell(answer: "BudgetAnswer") -> None:
     """The network, its measures beside what was predicted and asked, and what to do next."""
+    from onceforall.searching.archive import front_file
     from onceforall.searching.budget import amount
     from onceforall.searching.latency_measuring import best_estimate_ms
 
@@ -192,4 +190,4 @@ def _tell(answer: "BudgetAnswer") -> None:
     click.echo(
         f"{judged} candidates judged, {measured} measured, {len(result.front)} on the front; {result.seconds:.0f} s"
     )
-    click.echo(f"front: {answer.folder / 'front.html'}\nexport it: {answer.command}")
+    click.echo(f"front: {front_file(answer.folder)}\nexport it: {answer.command}")

@@ -12,7 +12,7 @@ from onceforall.errors import UserError
 from onceforall.search_space import SearchSpace
 from onceforall.searching.problem import Constraint, Measures
 
-__all__ = ["Candidates", "evolve", "non_dominated"]
+__all__ = ["Candidates", "evolve", "load_operators", "non_dominated"]
 
 HOPELESS = 0.2  # of the candidates; if none of so many keeps the constraints, the search ends
 PARTITIONS = {
@@ -81,7 +81,7 @@ def evolve(
         judged.update(zip(architectures, zip(goals, broken, strict=True), strict=True))
         return goals, broken
 
-    operators = _operators()
+    operators = load_operators()
     algorithm = _algorithm(operators, space, len(objectives), population, start, judged)
     problem = operators.ArchitectureProblem(judge, len(objectives), len(constraints))
     algorithm.setup(problem, termination=("n_gen", 10 * candidates), seed=seed)
@@ -114,7 +114,8 @@ def non_dominated(goals: np.ndarray) -> np.ndarray:
     return np.sort(np.array(out, int))
 
 
-def _operators() -> Any:
+def load_operators() -> Any:
+    """The module `searching.operators`; raises `UserError` without pymoo (extra `search`)."""
     try:
         return importlib.import_module("onceforall.searching.operators")
     except ModuleNotFoundError as error:

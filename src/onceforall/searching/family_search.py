@@ -1,7 +1,7 @@
 """The network for a budget from a packaged family, by its predictor alone: there are no data to measure with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -10,14 +10,16 @@ from onceforall.evaluation.environment import version
 from onceforall.evaluation.result_cache import digest_of_weights
 from onceforall.families import Family
 from onceforall.files import write_json
-from onceforall.searching.archive import export_command, member_row, write_archive, write_network
+from onceforall.searching.archive import FOLDER, export_command, member_row, write_archive, write_network
 from onceforall.searching.budget import choose, nothing_fits
-from onceforall.searching.latency_table import LatencyTable
+from onceforall.searching.latency_measuring import open_table
 from onceforall.searching.predictor import Predictor
 from onceforall.searching.problem import LatencyModel
 from onceforall.searching.rounds import Member, SearchResult, search
 
 __all__ = ["FamilyAnswer", "family_row", "search_family"]
+
+MORE = ("--data", "PATH")  # what the commands that export need beside the family
 
 
 @final
@@ -31,6 +33,7 @@ class FamilyAnswer:
         command: exports it, where the place of the data is put in.
         folder: where the front is.
         result: all that the search found.
+        note: why a picture of the front is missing; empty where none is.
     """
 
     chosen: Member
@@ -38,6 +41,7 @@ class FamilyAnswer:
     command: str
     folder: Path
     result: SearchResult
+    note: str = ""
 
 
 def search_family(
@@ -77,21 +81,21 @@ def search_family(
         if len(family.latency_tables) != 1:
             count = len(family.latency_tables)
             raise UserError(f"{family.folder} has {count} latency tables: say by --latency-table which one to use.")
-        latency_table = LatencyTable.load(family.latency_tables[0])
+        latency_table, _ = open_table(family.latency_tables[0], family.supernet, force=True)  # of any machine
     space = family.supernet.space.restrict(**dict(only or {}))
     how = {"space": space, "objectives": objectives, "constraints": limits, "latency_table": latency_table}
     result = search(family.supernet, predictor, **how, candidates=candidates, seed=seed)
     if not result.front:
         nearest = result.nearest
-        command = _command(family, write_network(family.folder, nearest.architecture))
+        command = export_command(family.folder, write_network(family.folder, nearest.architecture), MORE)
         raise UserError(nothing_fits(result.constraints, nearest.values, str(nearest.architecture), command, False))
     chosen = choose(result)
     facts = {"measured": False, "phase": family.about["phase"], "seed": seed, "only": dict(only or {})}
-    folder = write_archive(family.folder, result, facts | {"environment": {"onceforall": version("onceforall")}})
-    network = write_network(family.folder, chosen.architecture)
-    answer = FamilyAnswer(chosen, network, _command(family, network), folder, result)
+    facts |= {"environment": {"onceforall": version("onceforall")}}
+    network, folder = write_network(family.folder, chosen.architecture), family.folder / FOLDER
+    answer = FamilyAnswer(chosen, network, export_command(family.folder, network, MORE), folder, result)
     write_json(folder / "chosen.json", family_row(answer))
-    return answer
+    return replace(answer, note=write_archive(family.folder, result, facts, more=MORE))
 
 
 def family_row(answer: FamilyAnswer) -> dict[str, Any]:
@@ -99,7 +103,3 @@ def family_row(answer: FamilyAnswer) -> dict[str, Any]:
     limits = {f"{limit.sense}_{limit.measure}": limit.limit for limit in answer.result.constraints}
     row = member_row(answer.result, answer.chosen) | {"limits": limits}
     return row | {"network": str(answer.network), "export": answer.command}
-
-
-def _command(family: Family, network: Path) -> str:
-    return f"{export_command(family.folder, network)} --data PATH"

@@ -79,7 +79,6 @@ def fit_run(
     """
     if count < folds:
         raise UserError(f"{count} architectures and {folds} folds: measure at least as many architectures as folds.")
-    curve_sizes(count, curve)  # refuses what cannot be before anything is measured
     space, name = run.supernet.space, metric or run.task.metric
     images = run.recipe.run.calibration_images if calibration_images is None else calibration_images
     architectures = spread_architectures(space, count, lambda each: cost(run.supernet, each).macs, seed=seed)
@@ -87,9 +86,12 @@ def fit_run(
         raise UserError(
             f"the search space after {run.phase!r} has {len(architectures)} architectures: too few for {folds} folds."
         )
+    curve_sizes(len(architectures), curve)  # refuses what cannot be before anything is measured
     how = {"split": split, "calibration_images": images}
+    if metric is not None:
+        [first] = measure_all(run, architectures[:1], **how)  # kept, and not measured again
+        check_choice("metric", metric, first.metrics)
     evaluations = measure_all(run, architectures, **how, workers=workers, executor=executor, progress=progress)
-    check_choice("metric", name, evaluations[0].metrics)
     own = name == run.task.metric
     higher = run.task.higher_is_better if own else QUALITIES.get(name, Quantity(name)).higher_is_better
     facts = how | {"phase": run.phase, "weights": digest_of_weights(run.supernet), "images": run.data.count(split)}

@@ -6,10 +6,11 @@ as a whole after an interruption, and groups that are complete are not.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from scipy import stats
@@ -17,6 +18,7 @@ from scipy import stats
 from onceforall.architecture import Architecture
 from onceforall.errors import UserError
 from onceforall.evaluation.engines import EngineSettings
+from onceforall.files import write_text
 from onceforall.searching.latency_fit import fit_entries, linear_correction, mape
 from onceforall.searching.latency_measuring import Measure, best_estimate_ms, identity_of
 from onceforall.searching.latency_table import LatencyTable, differences
@@ -27,11 +29,15 @@ from onceforall.supernets.supernet import Supernet
 __all__ = ["build_table", "measurements_path"]
 
 GROUP = 8  # networks that are timed in turn
+KEYS = {"reference", "reference_ms", "ms", "noisy", "seconds"}  # of a group of measurements
 
 
 def measurements_path(table: Path) -> Path:
-    """Where the measurements for a table are kept."""
-    return table.with_suffix(".jsonl")
+    """Where the measurements for a table are kept; `UserError` where they would lie in its place."""
+    path = table.resolve()
+    if os.path.isdir(path) or path.suffix == ".jsonl":
+        raise UserError(f"{table}: give the table the name of a file that ends in .json.")
+    return path.with_suffix(".jsonl")
 
 
 def build_table(
@@ -64,7 +70,7 @@ def build_table(
     """
     if held_out < 5:
         raise UserError(f"{held_out} networks to check the table on: give 5 or more.")
-    identity = identity_of(supernet, settings)
+    identity, kept = identity_of(supernet, settings), measurements_path(path)
     drawn = spread_architectures(supernet.space, networks, lambda a: supernet.measure(a).macs, seed=seed)
     more = spread_architectures(
         supernet.space, held_out + len(drawn), lambda a: supernet.measure(a).macs, seed=seed + 1_000_003
@@ -72,7 +78,7 @@ def build_table(
     unseen = [architecture for architecture in more if architecture not in set(drawn)][:held_out]
     if len(unseen) < 5:
         raise UserError(f"the search space has too few networks for a table: {len(drawn)} to fit and others to check.")
-    times = _timed([*unseen, *drawn], measurements_path(path), identity, measure, seed, progress)
+    times = _timed(supernet.space.smallest(), [*unseen, *drawn], kept, identity, measure, seed, progress)
     values = np.array([times["ms"][architecture] for architecture in drawn])
     fitted = fit_entries(supernet, drawn, values, dense=bool(supernet.options.get("dense")))
     correction = linear_correction(fitted.left_out, values)
@@ -103,6 +109,7 @@ def _check(predicted: np.ndarray, true: np.ndarray) -> dict[str, Any]:
 
 
 def _timed(
+    reference: Architecture,
     architectures: Sequence[Architecture],
     path: Path,
     identity: Mapping[str, Any],
@@ -110,22 +117,24 @@ def _timed(
     seed: int,
     progress: Callable[[int, int], object] | None,
 ) -> dict[str, Any]:
-    """Milliseconds of each architecture (`ms`), the time it took (`seconds`) and the share of `noisy` ones."""
+    """Milliseconds of each architecture (`ms`), the time it took (`seconds`) and the share of `noisy` ones.
+
+    `reference` is the network that is in all groups.
+    """
     groups = _read(path, identity)
     done = {digest for group in groups for digest in group["ms"]}
     rest = [architecture for architecture in architectures if architecture.digest() not in done]
     order = np.random.default_rng([seed, len(done)]).permutation(len(rest))  # no kind of network is timed in one go
-    reference = architectures[0]  # the smallest: there in every build
     parts = [[rest[i] for i in order[start : start + GROUP]] for start in range(0, len(rest), GROUP)]
-    path.parent.mkdir(parents=True, exist_ok=True)
     before = len(groups)
-    with open(path, "a", encoding="utf-8") as file:
+    with _appending(path) as file:
         for number, part in enumerate(parts):
             if progress is not None:
                 progress(before + number, before + len(parts))
             start = time.monotonic()
             first, *others = measure([reference, *part])
             group = {
+                "reference": reference.digest(),
                 "reference_ms": best_estimate_ms(first),
                 "ms": {a.digest(): best_estimate_ms(each) for a, each in zip(part, others, strict=True)},
                 "noisy": sum(each.noisy for each in others),
@@ -136,8 +145,16 @@ def _timed(
             groups.append(group)
     if progress is not None:
         progress(len(groups), len(groups))
-    usual = float(np.median([group["reference_ms"] for group in groups]))
-    ms = {digest: t * usual / group["reference_ms"] for group in groups for digest, t in group["ms"].items()}
+    references = {group["reference"] for group in groups}  # several where the space was changed meanwhile
+    usual = {
+        each: float(np.median([group["reference_ms"] for group in groups if group["reference"] == each]))
+        for each in references
+    }
+    ms = {
+        digest: t * usual[group["reference"]] / group["reference_ms"]
+        for group in groups
+        for digest, t in group["ms"].items()
+    }
     return {
         "ms": {architecture: ms[architecture.digest()] for architecture in architectures},
         "seconds": sum(group["seconds"] for group in groups),
@@ -145,19 +162,30 @@ def _timed(
     }
 
 
+def _appending(path: Path) -> TextIO:
+    try:
+        return path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}. Choose another --out.") from error
+
+
 def _read(path: Path, identity: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The groups that were measured; a last line that was cut off is removed. A new file begins with the identity."""
-    text = path.read_text() if path.is_file() else ""
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}. Remove it to measure anew.") from error
     whole = text[: text.rfind("\n") + 1]
     if not whole:
         whole = json.dumps(identity) + "\n"
     if whole != text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(whole)
+        write_text(path, whole)
     try:
         known, *groups = map(json.loads, whole.splitlines())
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is damaged: {error}. Remove it to measure anew.") from error
+    if not isinstance(known, dict) or not all(isinstance(group, dict) and group.keys() == KEYS for group in groups):
+        raise UserError(f"{path} is damaged, or of another version of the package. Remove it to measure anew.")
     if found := differences(known, identity):
         raise UserError(f"{path} holds measurements of another kind: {'; '.join(found)}. Choose another --out.")
     return groups

@@ -3,11 +3,10 @@
 A network's time is a constant plus a factor times the sum of its pieces' entries (`latency_pieces`). A table is made
 from times of whole networks (`latency_build`), so that entries hold as blocks are used: inside a network, with the
 fusions and caches of one. It belongs to a network, an engine with its version, a number of threads and of inputs, a
-precision and a machine, its `identity`, and is refused elsewhere.
+precision and a machine, its `identity`, and is refused elsewhere (`latency_measuring.open_table`).
 """
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -82,16 +81,8 @@ class LatencyTable:
         write_json(path, {"format": FORMAT, **asdict(self)})
 
     @staticmethod
-    def load(path: Path, expected: Mapping[str, Any] | None = None, *, force: bool = False) -> "LatencyTable":
-        """Read a table.
-
-        Args:
-            path: the file.
-            expected: the identity that it must have; None takes any.
-            force: take a table of another identity too, with a warning that names every difference.
-
-        Raises `UserError` for what is no table, or one of another identity.
-        """
+    def load(path: Path) -> "LatencyTable":
+        """Read a table, of whatever it is; `latency_measuring.open_table` compares. `UserError` for what is none."""
         try:
             data = json.loads(path.read_text())
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -99,13 +90,7 @@ class LatencyTable:
         if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
             raise UserError(f"{path} is no latency table of this version; make one by: onceforall latency build.")
         check_keys("latency table", data, ("identity", "entries", "correction", "check"))
-        table = LatencyTable(data["identity"], data["entries"], tuple(data["correction"]), data["check"])
-        found = [] if expected is None else differences(table.identity, expected)
-        if found and not force:
-            raise UserError(f"{path} belongs elsewhere: {'; '.join(found)}. Build one here, or use --force.")
-        if found:
-            warnings.warn(f"{path} belongs elsewhere, its latencies are wrong here: {'; '.join(found)}", stacklevel=2)
-        return table
+        return LatencyTable(data["identity"], data["entries"], tuple(data["correction"]), data["check"])
 
 
 def differences(identity: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:

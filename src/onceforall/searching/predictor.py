@@ -301,11 +301,14 @@ def kendall_tau(one: Sequence[float] | np.ndarray, other: Sequence[float] | np.n
 def curve_sizes(count: int, given: Sequence[int] | None) -> list[int]:
     """At how many of `count` architectures, of which a fifth is held out, there are points of a learning curve.
 
-    By default all of the others, half, a quarter, an eighth, down to 10. Raises `UserError` for an impossible size.
+    By default all of the others, half, a quarter, an eighth, down to 10. Raises `UserError` for an impossible size,
+    and for fewer than 5 architectures.
     """
     most = count - math.ceil(count / 5)
     if given is None:
         return [] if count < 5 * FEWEST // 2 else [most // n for n in (8, 4, 2, 1) if most // n >= FEWEST]
+    if count < 5 and given:
+        raise UserError(f"a learning curve of {count} architectures: it is drawn on fifths, measure 5 or more.")
     for size in given:
         if not 2 <= size <= most:
             raise UserError(

@@ -17,7 +17,16 @@ from onceforall.errors import UserError, check_choice
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Supernet
 
-__all__ = ["COSTS", "Constraint", "LatencyModel", "Measures", "Model", "read_constraints", "read_objectives"]
+__all__ = [
+    "COSTS",
+    "Constraint",
+    "LatencyModel",
+    "Measures",
+    "Model",
+    "known_measures",
+    "read_constraints",
+    "read_objectives",
+]
 
 COSTS = ("macs", "params", "activations", "weight_bytes")
 """Measures that need no model."""
@@ -80,14 +89,19 @@ class Measures:
         return None if self.predictor is None else self.predictor.metric
 
     @property
+    def directions(self) -> dict[str, bool]:
+        """See `known_measures`."""
+        higher = self.predictor is not None and self.predictor.higher_is_better
+        return known_measures(self.metric, higher, latency=self.latency is not None)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Measures that there are, the metric first."""
-        metric = () if self.metric is None else (self.metric,)
-        return (*metric, *COSTS, *(() if self.latency is None else (LATENCY,)))
+        return tuple(self.directions)
 
     def higher_is_better(self, name: str) -> bool:
         """Whether more of a measure is better."""
-        return self.predictor is not None and name == self.predictor.metric and self.predictor.higher_is_better
+        return self.directions[name]
 
     def values(self, name: str, architectures: Sequence[Architecture]) -> np.ndarray:
         """A measure of each architecture, (architectures,) float64; "deviation" is that of the predicted metric."""
@@ -139,32 +153,42 @@ class Constraint:
         return beyond / abs(self.limit)
 
 
-def read_objectives(measures: Measures, names: Sequence[str] | None) -> tuple[str, ...]:
+def known_measures(metric: str | None, higher_is_better: bool, *, latency: bool) -> dict[str, bool]:
+    """The measures that there are, the metric first, and of each whether more of it is better.
+
+    >>> known_measures("dice", True, latency=False)
+    {'dice': True, 'macs': False, 'params': False, 'activations': False, 'weight_bytes': False}
+    """
+    own = {} if metric is None else {metric: higher_is_better}
+    return own | dict.fromkeys((*COSTS, *((LATENCY,) if latency else ())), False)
+
+
+def read_objectives(known: Mapping[str, bool], names: Sequence[str] | None) -> tuple[str, ...]:
     """The names of the measures that a search trades off, the metric first.
 
     By default the metric, and the latency where it is known, otherwise the multiply-adds. Raises `UserError` for a
-    measure that there is not, one named twice, or fewer than two.
+    measure that is not among the `known_measures`, one named twice, or fewer than two.
     """
     if names is None:
-        names = (measures.names[0], LATENCY if measures.latency is not None else "macs")
+        names = (next(iter(known)), LATENCY if LATENCY in known else "macs")
     for name in names:
-        check_choice("objective", name, measures.names)
+        _check_latency(name, name, known)
+        check_choice("objective", name, known)
     if len(set(names)) != len(names) or len(names) < 2:
         raise UserError(f"objectives {', '.join(names)}: give two or more different measures.")
-    return tuple(sorted(names, key=lambda name: name != measures.metric))
+    return tuple(sorted(names, key=lambda name: name in (*COSTS, LATENCY)))
 
 
-def read_constraints(measures: Measures, given: Mapping[str, float]) -> tuple[Constraint, ...]:
+def read_constraints(known: Mapping[str, bool], given: Mapping[str, float]) -> tuple[Constraint, ...]:
     """Limits by name, such as {"max_macs": 5e6, "min_accuracy": 0.9}, as values.
 
-    Raises `UserError` for a measure that there is not, a limit on the wrong side, one that is no positive number, or a
-    metric outside 0 to 1 that lies there.
+    Raises `UserError` for a measure that is not among the `known_measures`, a limit on the wrong side, one that is no
+    positive number, or a metric outside 0 to 1 that lies there.
     """
-    allowed = [f"{'min' if measures.higher_is_better(name) else 'max'}_{name}" for name in measures.names]
+    allowed = [f"{'min' if higher else 'max'}_{name}" for name, higher in known.items()]
     out = []
     for name, limit in given.items():
-        if name == f"max_{LATENCY}" and measures.latency is None:
-            raise UserError("max_latency_ms needs a latency table of the device: onceforall latency build RUN.")
+        _check_latency(name, name.removeprefix("max_"), known)
         check_choice("constraint", name, allowed)
         if isinstance(limit, bool) or not math.isfinite(limit) or limit <= 0:
             raise UserError(f"constraint {name} {limit!r}: give a number above 0.")
@@ -173,3 +197,8 @@ def read_constraints(measures: Measures, given: Mapping[str, float]) -> tuple[Co
             raise UserError(f"constraint {name} {limit:g}: a {measure} is a share, at most 1 (90 % is 0.9).")
         out.append(Constraint(measure, "min" if sense == "min" else "max", float(limit)))
     return tuple(out)
+
+
+def _check_latency(asked: str, measure: str, known: Mapping[str, bool]) -> None:
+    if measure == LATENCY and LATENCY not in known:
+        raise UserError(f"{asked} needs a latency table of the device: onceforall latency build RUN.")

@@ -163,8 +163,8 @@ def search(
     start: Sequence[Architecture] = ()
     while True:
         measures = Measures(supernet, predictor, latency_table)
-        goals = read_objectives(measures, objectives)
-        limits = read_constraints(measures, constraints or {})
+        goals = read_objectives(measures.directions, objectives)
+        limits = read_constraints(measures.directions, constraints or {})
         found = evolve(
             space,
             measures,

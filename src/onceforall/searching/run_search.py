@@ -1,7 +1,7 @@
 """The search in a run: a predictor, rounds of search and measurement, the network for a budget, and the files."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -13,15 +13,23 @@ from onceforall.evaluation.environment import environment
 from onceforall.evaluation.latency import Latency
 from onceforall.evaluation.result_cache import digest_of_weights
 from onceforall.files import write_json
-from onceforall.runs import Run
+from onceforall.runs import Run, phase_option
 from onceforall.search_space import SearchSpace
-from onceforall.searching.archive import export_command, member_row, write_archive, write_network
+from onceforall.searching.archive import FOLDER, export_command, member_row, write_archive, write_network
 from onceforall.searching.budget import choose, distances, nearest_in_cost, nothing_fits
 from onceforall.searching.comparison import FrontRow, compare_fronts, comparison_architectures
+from onceforall.searching.evolution import load_operators
 from onceforall.searching.latency_measuring import best_estimate_ms, measuring
 from onceforall.searching.measuring import measure_all
 from onceforall.searching.predictor import Predictor, fit_predictor
-from onceforall.searching.problem import Constraint, LatencyModel, Measures, read_constraints
+from onceforall.searching.problem import (
+    Constraint,
+    LatencyModel,
+    Measures,
+    known_measures,
+    read_constraints,
+    read_objectives,
+)
 from onceforall.searching.rounds import Member, SearchResult, search
 from onceforall.searching.sampling import spread_architectures
 
@@ -45,6 +53,7 @@ class BudgetAnswer:
         folder: where the front is.
         result: all that the search found.
         comparison: the search beside random and grid networks, where that was asked for.
+        note: why a picture of the front is missing; empty where none is.
     """
 
     chosen: Member
@@ -56,6 +65,7 @@ class BudgetAnswer:
     folder: Path
     result: SearchResult
     comparison: tuple[FrontRow, ...]
+    note: str = ""
 
 
 def search_run(
@@ -100,7 +110,11 @@ def search_run(
     if engine is not None:
         engine.check_installed()
     space = run.supernet.space.restrict(**dict(only or {}))
-    _check_costs(run, limits, latency_table, space, seed)
+    load_operators()
+    known = known_measures(metric, run.task.higher_is_better, latency=latency_table is not None)
+    read_objectives(known, objectives)
+    costs = [limit for limit in read_constraints(known, limits) if limit.measure != metric]
+    _check_costs(run, costs, latency_table, space, seed)
     spreading = {"workers": workers, "executor": executor, "progress": progress}
 
     def measure(architectures: Sequence[Architecture]) -> list[float]:
@@ -159,21 +173,20 @@ def _answer(
     if engine is not None:
         with measuring(run.supernet, engine, warmup_seconds=0.1, max_seconds=0.3) as time_networks:
             [latency] = time_networks([chosen.architecture])
-    folder = write_archive(run.folder, result, facts, comparison)
-    network = write_network(run.folder, chosen.architecture)
+    network, folder, more = write_network(run.folder, chosen.architecture), run.folder / FOLDER, phase_option(run)
     answer = BudgetAnswer(
         chosen,
         test.metrics[run.task.metric],
         latency,
         distances(result, chosen),
         network,
-        export_command(run.folder, network),
+        export_command(run.folder, network, more),
         folder,
         result,
         comparison,
     )
     write_json(folder / "chosen.json", answer_row(answer))
-    return answer
+    return replace(answer, note=write_archive(run.folder, result, facts, comparison, more))
 
 
 def answer_row(answer: BudgetAnswer) -> dict[str, Any]:
@@ -201,17 +214,15 @@ def _members(
 
 
 def _check_costs(
-    run: Run, limits: Mapping[str, float], latency_table: LatencyModel | None, space: SearchSpace, seed: int
+    run: Run, constraints: Sequence[Constraint], latency_table: LatencyModel | None, space: SearchSpace, seed: int
 ) -> None:
     """Refuse limits of cost that no network keeps, before anything is measured."""
     measures = Measures(run.supernet, None, latency_table)
-    metric = {f"min_{run.task.metric}", f"max_{run.task.metric}"}
-    constraints = read_constraints(measures, {name: limit for name, limit in limits.items() if name not in metric})
     nearest = nearest_in_cost(measures, constraints, space, seed) if constraints else None
     if nearest is not None:
         raise UserError(_refuse(run, constraints, Member(nearest, measures.row(nearest), None, None, False)))
 
 
 def _refuse(run: Run, constraints: Sequence[Constraint], nearest: Member) -> str:
-    command = export_command(run.folder, write_network(run.folder, nearest.architecture))
+    command = export_command(run.folder, write_network(run.folder, nearest.architecture), phase_option(run))
     return nothing_fits(constraints, nearest.values, str(nearest.architecture), command, nearest.measured)
