@@ -57,7 +57,7 @@ def grown(whole: Supernet, phases: list[Phase]) -> dict[str, Supernet]:
     """The network as each phase has it."""
     networks, net = {}, beginning(whole, phases, seed=0)
     for phase in phases:
-        net = fitted(net, phase, seed=0)
+        net = fitted(net, phase.space, seed=0)
         networks[phase.name] = net
     return networks
 

@@ -102,7 +102,7 @@ BAD = [
     (four_dimensions, f"{FIRST}: has 2 channels (4-D) where a 3-D volume is expected; split it"),
     (no_modality, "imagesTr/s0_0001.nii.gz: modality T2 is missing; add it or remove s0"),
     (not_finite, f"{FIRST}: has 1 voxels that are not finite (NaN); replace them"),
-    (constant, f"{FIRST}: is constant: all voxels have one value; remove this subject or export it again"),
+    (constant, f"{FIRST}: is constant: all voxels but zeros and outliers have one value; remove this subject"),
     (zero_spacing, f"{FIRST}: has a spacing of [0.0, 1.0, 1.0] mm; correct the header's pixdim"),
     (flat, f"{FIRST}: has a side of 1 voxels, less than the total stride"),
     (dicom, "holds DICOM files (I0.dcm), which are not read; convert each series with dcm2niix -z y"),
