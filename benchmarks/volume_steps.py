@@ -53,7 +53,7 @@ def main() -> None:
     whole = create_supernet("prox_unet3d", num_classes=3, in_channels=1, **choices)
     loss = segmentation(LabelScheme("parts", "softmax", ("background", "a", "b"), ((0,), (1,), (2,)))).loss
     say(f"first section of {options.width} channels, {options.batch} volumes of {options.side}^3, one thread\n")
-    say(f"{'phase':10}{'sub-network':12}{'in the family':>15}{'by itself':>11}{'ratio':>7}{'parameters':>13}{'own':>9}")
+    say(f"{'phase':10}{'sub-network':12}{'in the family':>15}{'by itself':>11}{'ratio':>7}{'parameters':>13}{'own':>12}")
     numbers = {}
     for phase in progressive_expansion(whole.space):
         net = ProXUNet(phase.space, **whole.options).initialise(0).train()
@@ -68,7 +68,7 @@ def main() -> None:
             ratio = median_ratio(seconds["elastic"], seconds["static"])
             own = sum(tensor.numel() for tensor in alone.parameters())
             times = f"{1e3 * min(seconds['elastic']):12.0f} ms{1e3 * min(seconds['static']):8.0f} ms"
-            say(f"{phase.name:10}{which:12}{times}{ratio:7.2f}{held:13,}{own:9,}")
+            say(f"{phase.name:10}{which:12}{times}{ratio:7.2f}{held:13,}{own:12,}")
             numbers[f"{phase.name}, {which}"] = {**seconds, "ratio": ratio, "held": held, "own": own}
     finish(report, numbers, options.out)
 
