@@ -53,7 +53,7 @@ def main() -> None:
     whole = create_supernet("prox_unet3d", num_classes=3, in_channels=1, **choices)
     loss = segmentation(LabelScheme("parts", "softmax", ("background", "a", "b"), ((0,), (1,), (2,)))).loss
     say(f"first section of {options.width} channels, {options.batch} volumes of {options.side}^3, one thread\n")
-    say(f"{'phase':10}{'sub-network':12}{'in the family':>15}{'by itself':>11}{'ratio':>7}{'parameters':>13}{'own':>12}")
+    say("phase     sub-network   in the family  by itself  ratio   parameters         own")
     numbers = {}
     for phase in progressive_expansion(whole.space):
         net = ProXUNet(phase.space, **whole.options).initialise(0).train()
