@@ -56,11 +56,18 @@ def test_the_true_front_is_found():
     assert list(MEASURES.values("macs", found.front)) == sorted(MEASURES.values("macs", found.front))
 
 
-def test_a_used_up_space_ends_the_search_with_the_exact_front():
-    space = small_network(resolutions=(32,), kernel_sizes=(3,)).space
-    net = small_network(resolutions=(32,), kernel_sizes=(3,))
-    found = evolve(space, Measures(net, Additive(space)), ("accuracy", "macs"), candidates=5000, population=12)
-    assert space.size() == 32 and found.count == 32
+def test_a_small_space_is_judged_whole():
+    found = evolve(NET.space, MEASURES, ("accuracy", "macs"), candidates=2048)
+    assert found.count == 2048 and set(found.front) == brute_force(("accuracy", "macs"))
+
+
+def test_codes_that_stand_for_the_same_are_judged_once():
+    """Depths and exits: variables of blocks and stages that do not run make no other architecture."""
+    options = {"num_classes": 3, "width_mult": 0.25, "depths": (1, 2), "resolutions": (32,)}
+    net = create_supernet("ee_d_ofa_mbv3", kernel_sizes=(3,), expand_ratios=(3,), **options)
+    found = evolve(net.space, Measures(net, Additive(net.space)), ("accuracy", "macs"), candidates=1000)
+    # of height h there are 2^h depths, and each of the h-1 earlier exits answers or not
+    assert found.count == sum(2**height * 2 ** (height - 1) for height in net.space.heights)
 
 
 def test_constraints_are_kept_and_reached():

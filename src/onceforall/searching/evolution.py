@@ -1,6 +1,8 @@
 """Many candidates judged by models, and what nothing among them dominates: NSGA-II, from three objectives NSGA-III."""
 
 import importlib
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -10,11 +12,13 @@ import numpy as np
 from onceforall.architecture import Architecture
 from onceforall.errors import UserError
 from onceforall.search_space import SearchSpace
+from onceforall.searching import exit_sets
 from onceforall.searching.problem import Constraint, Measures
 
 __all__ = ["Candidates", "evolve", "load_operators", "non_dominated"]
 
 HOPELESS = 0.2  # of the candidates; if none of so many keeps the constraints, the search ends
+CODES = 20  # tried for each architecture, as some codes stand for the same one
 PARTITIONS = {
     3: 12,
     4: 7,
@@ -54,8 +58,8 @@ def evolve(
 ) -> Candidates:
     """Search for the front of `objectives` under `constraints`.
 
-    Equal seeds give equal answers. It ends with the generation that reaches `candidates` different architectures,
-    sooner where the space is used up, and after a fifth of them where none of these keeps the constraints.
+    Equal seeds give equal answers. It ends with the generation that reaches `candidates` different architectures, and
+    after a fifth of them where none of these keeps the constraints. A space of no more is judged whole.
 
     Args:
         space: where to search; heights, paths, widths and sets of exits are searched as it offers them.
@@ -81,14 +85,17 @@ def evolve(
         judged.update(zip(architectures, zip(goals, broken, strict=True), strict=True))
         return goals, broken
 
-    operators = load_operators()
-    algorithm = _algorithm(operators, space, len(objectives), population, start, judged)
-    problem = operators.ArchitectureProblem(judge, len(objectives), len(constraints))
-    algorithm.setup(problem, termination=("n_gen", 10 * candidates), seed=seed)
-    while algorithm.has_next() and len(judged) < candidates:
-        algorithm.next()
-        if len(judged) >= HOPELESS * candidates and not any((broken <= 0).all() for _, broken in judged.values()):
-            break
+    if whole := _whole(space, candidates):
+        judge(whole)
+    else:
+        operators = load_operators()
+        algorithm = _algorithm(operators, space, len(objectives), population, start, judged)
+        problem = operators.ArchitectureProblem(judge, len(objectives), len(constraints))
+        algorithm.setup(problem, termination=("n_gen", 10 * candidates), seed=seed)
+        while algorithm.has_next() and len(judged) < candidates:
+            algorithm.next()
+            if len(judged) >= HOPELESS * candidates and not any((broken <= 0).all() for _, broken in judged.values()):
+                break
 
     architectures = list(judged)
     goals, broken = (np.stack(rows) for rows in zip(*judged.values(), strict=True))
@@ -98,6 +105,18 @@ def evolve(
     front = front[np.lexsort(goals[front].T)]
     nearest = np.lexsort((goals[:, 0], excess))[0]
     return Candidates(tuple(architectures[i] for i in front), architectures[nearest], len(judged))
+
+
+def _whole(space: SearchSpace, at_most: int) -> list[Architecture]:
+    """All architectures of a space that has at most so many; none of a larger one.
+
+    In a small space evolution finds the last new ones by luck only, a few in thousands of children.
+    """
+    choices = [range(len(values)) for _, values in exit_sets.variables(space)]
+    if math.prod(map(len, choices)) > CODES * at_most:
+        return []
+    found = list(dict.fromkeys(exit_sets.decode(space, codes) for codes in itertools.product(*choices)))
+    return found if len(found) <= at_most else []
 
 
 def non_dominated(goals: np.ndarray) -> np.ndarray:

@@ -194,7 +194,7 @@ def read_constraints(known: Mapping[str, bool], given: Mapping[str, float]) -> t
             raise UserError(f"constraint {name} {limit!r}: give a number above 0.")
         sense, _, measure = name.partition("_")
         if sense == "min" and limit > 1:
-            raise UserError(f"constraint {name} {limit:g}: a {measure} is a share, at most 1 (90 % is 0.9).")
+            raise UserError(f"constraint {name} {limit:g}: {measure} is a share, at most 1 (90 % is 0.9).")
         out.append(Constraint(measure, "min" if sense == "min" else "max", float(limit)))
     return tuple(out)
 
