@@ -1,6 +1,7 @@
 """Training that makes the network larger on the way, and goes on exactly after an interruption there."""
 
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -80,6 +81,26 @@ def test_a_phase_begins_with_the_function_that_the_one_before_had(tmp_path):
         torch.testing.assert_close(trained(x, LARGE.uniform(resolution=16)), expected, rtol=1e-4, atol=1e-5)
 
 
+class Killed(BaseException):
+    pass
+
+
+@contextmanager
+def killed_at(moment, monkeypatch):
+    """Whatever trains in the body ends after so many steps."""
+    own, calls = Records.advance, []
+
+    def advance(*arguments):
+        own(*arguments)
+        calls.append(1)
+        if len(calls) == moment:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Records, "advance", advance)
+        yield
+
+
 CARRY = {"optimizer_state": "carry"}
 
 
@@ -88,23 +109,9 @@ CARRY = {"optimizer_state": "carry"}
 )
 def test_it_goes_on_across_a_growth(tmp_path, monkeypatch, moment, fields):
     """Six steps in three phases; the run is killed in or between them and ends with the very same weights."""
-
-    class Kill(BaseException):
-        pass
-
     expected = grown(tmp_path / "whole", fields, checkpoint_every=1).state_dict()
-    own, calls = Records.advance, []
-
-    def advance(*arguments):
-        own(*arguments)
-        calls.append(1)
-        if len(calls) == moment:
-            raise Kill
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Records, "advance", advance)
-        with pytest.raises(Kill):
-            grown(tmp_path / "run", fields, checkpoint_every=1)
+    with killed_at(moment, monkeypatch):
+        grown(tmp_path / "run", fields, checkpoint_every=1)
     found = grown(tmp_path / "run", fields, checkpoint_every=1, resume=True).state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -113,26 +120,13 @@ def test_it_goes_on_across_a_growth(tmp_path, monkeypatch, moment, fields):
 def test_it_goes_on_in_a_phase_smaller_than_the_one_before(tmp_path, monkeypatch):
     """The network has grown beyond what the phase trains; a run that goes on finds it as large."""
 
-    class Kill(BaseException):
-        pass
-
     def trained(folder, **options):
         first, deep, large = phases()
         return run(folder, [first, large, deep], supernet=small(), data=DATA, threads=1, checkpoint_every=1, **options)
 
     expected = trained(tmp_path / "whole")
-    own, calls = Records.advance, []
-
-    def advance(*arguments):
-        own(*arguments)
-        calls.append(1)
-        if len(calls) == 6:
-            raise Kill
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Records, "advance", advance)
-        with pytest.raises(Kill):
-            trained(tmp_path / "run")
+    with killed_at(6, monkeypatch):
+        trained(tmp_path / "run")
     found = trained(tmp_path / "run", resume=True)
     assert found.space == expected.space == LARGE
     assert all(

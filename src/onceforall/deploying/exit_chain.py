@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from onceforall.architecture import Architecture
-from onceforall.bundles import ANSWER, INPUT, Part, open_session, require
+from onceforall.bundles import ANSWER, INPUT, Part, open_session
 from onceforall.errors import UserError, check_choice
 from onceforall.evaluation.latency import time_callables, torch_threads
 from onceforall.exporting.onnx_model import to_onnx
 from onceforall.exporting.openvino_model import to_openvino, write_openvino
+from onceforall.exporting.options import ExportOptions
 from onceforall.exporting.verifying import Difference, compare, run_torch
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.mobilenet_v3 import OFAMobileNetV3
@@ -46,7 +47,6 @@ Segment = tuple[int, int, bool]
 
 MAPS = "maps"
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
-ENGINES = {"onnx": "onnxruntime", "openvino": "openvino"}
 TIMING = {"warmup_seconds": 0.02, "min_runs": 5, "max_seconds": 0.05, "rounds": 5}
 BATCHES = (1, 32)  # with which the files are compared
 
@@ -126,9 +126,10 @@ def segments_of(exits: Sequence[int]) -> list[Segment]:
 
 def engine_of(format: str) -> str:
     """What runs the parts in this format; `UserError` for an unknown one, and where a package for it is missing."""
-    check_choice("format of a chain", format, ENGINES)
-    require("onnx", "onnxscript", "onnxruntime", *(("openvino",) if format == "openvino" else ()))
-    return ENGINES[format]
+    check_choice("format of a chain", format, SUFFIXES)
+    options = ExportOptions(format=format)
+    options.check_installed()
+    return options.engine
 
 
 def part_model(part: ExitPart, engine: str) -> "tuple[onnx.ModelProto, tuple[int, ...]]":
