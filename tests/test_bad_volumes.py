@@ -122,11 +122,23 @@ def test_a_bad_file_is_named_with_its_remedy(spoil, expected, tmp_path, monkeypa
     assert trained.output.count("\n") == 1 and not (tmp_path / "run").exists()
 
 
+def test_a_folder_is_judged_as_a_recipe_reads_it(tmp_path):
+    root = make_volumes(tmp_path / "heads", 4)
+    assert invoke("data", "check", root).exit_code == 0
+    assert invoke("data", "check", root, "--recipe", "hippocampus-quick").exit_code == 0
+    deeper = invoke("data", "check", root, "--recipe", "hippocampus-quick", "--set", "network.poolings=6")
+    assert deeper.exit_code == 2 and "less than the total stride 64" in deeper.output
+    images = invoke("data", "check", root, "--recipe", "images-ps")
+    assert images.exit_code == 0  # of kind "auto"
+    alone = invoke("data", "check", root, "--set", "network.poolings=6")
+    assert alone.exit_code == 2 and "--set goes with --recipe" in alone.output
+
+
 def test_a_split_that_is_empty(tmp_path, monkeypatch):
     monkeypatch.setenv("ONCEFORALL_CACHE", str(tmp_path / "cache"))
     root = make_volumes(tmp_path / "heads", 2)
     checked = invoke("data", "check", root)
-    assert checked.exit_code == 0 and "2 subject(s) cannot be divided into train, validation, test" in checked.output
+    assert checked.exit_code == 2 and "2 subject(s) cannot be divided into train, validation, test" in checked.output
     trained = invoke("train", "hippocampus-quick", "--data", root, "--out", tmp_path / "run")
     assert trained.exit_code == 2 and "cannot be divided into train, validation, test; add subjects" in trained.output
     table = tmp_path / "split.csv"

@@ -80,7 +80,7 @@ def test_reading_is_silent_where_there_is_no_terminal(capsys):
     ("raised", "code", "text"),
     [
         (UserError("no such\nthing."), 2, "error: no such thing.\n"),
-        (KeyboardInterrupt(), 130, "interrupted; what was saved"),
+        (KeyboardInterrupt(), 130, "error: interrupted; what was saved is kept.\n"),
     ],
 )
 def test_mistakes_and_interruptions_are_one_line(raised, code, text):
@@ -94,6 +94,19 @@ def test_mistakes_and_interruptions_are_one_line(raised, code, text):
 
     result = CliRunner().invoke(group, ["fail"])
     assert result.exit_code == code and text in result.output and result.output.count("\n") == 1
+
+
+def test_an_interruption_names_resume_where_the_command_has_it():
+    @click.group(cls=Commands)
+    def group():
+        pass
+
+    @group.command()
+    @click.option("--resume", is_flag=True)
+    def stop(resume):
+        raise KeyboardInterrupt
+
+    assert "is kept, go on with --resume." in CliRunner().invoke(group, ["stop"]).output
 
 
 def test_a_package_that_was_left_out_is_named():

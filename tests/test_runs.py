@@ -234,6 +234,7 @@ def test_finding_an_architecture(run_dir, tmp_path):
     evaluate_run(run, chosen_architectures(space, random_ones=3, seed=0), split="validation")
     assert find_architecture(run, "largest") == space.largest()
     assert find_architecture(run, space.smallest().to_json()) == space.smallest()
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "arch.json").write_text(space.smallest().to_json())
     assert find_architecture(run, str(tmp_path / "arch.json")) == space.smallest()
     smallest = run.supernet.measure(space.smallest())
@@ -244,9 +245,26 @@ def test_finding_an_architecture(run_dir, tmp_path):
         ("best", 10, "macs"),
         (space.smallest().to_json().replace("16", "20"), None, "resolution 20"),
         ('{"resolution": 16}', None, "stages"),
+        ("x" * 300, None, "give 'largest'"),
+        (str(tmp_path), None, "give 'largest'"),
+        (str(tmp_path / "binary"), None, "give 'largest'"),
     ):
         with pytest.raises(UserError, match=expected):
             find_architecture(run, text, max_macs=budget)
+
+
+def test_what_an_earlier_phase_did_not_train_is_not_offered(run_dir):
+    """Of the weights after a phase come the networks of that phase, chosen by numbers of these weights."""
+    last, kernel = open_run(run_dir), open_run(run_dir, phase="kernel")
+    assert kernel.space.smallest() != last.space.smallest() and last.space == last.supernet.space
+    assert find_architecture(kernel, "smallest") == kernel.space.smallest()
+    evaluate_run(last, {"smallest": last.space.smallest()}, split="validation")
+    with pytest.raises(UserError, match=r"after 'expand_2', not after 'kernel'. Run: .* --phase kernel"):
+        find_architecture(kernel, "best")
+    evaluate_run(kernel, chosen_architectures(kernel.space, random_ones=2, seed=0), split="validation")
+    assert find_architecture(kernel, "best") in kernel.space
+    with pytest.raises(UserError, match="not after 'expand_2'"):
+        find_architecture(last, "best")
 
 
 def test_folders_that_hold_no_run(tmp_path, run_dir):

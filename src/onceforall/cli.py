@@ -80,6 +80,8 @@ _RUN = click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 def quickstart(out: Path, overrides: tuple[str, ...]) -> None:
     """Train on built-in digits, compare sub-networks, draw the picture, export one and verify it.
 
+    Interrupted, the same command goes on.
+
     \b
     Example:
       onceforall quickstart --out runs/quickstart
@@ -89,7 +91,7 @@ def quickstart(out: Path, overrides: tuple[str, ...]) -> None:
     from onceforall.recipes import make_recipe
     from onceforall.runs import find_architecture, open_run, train_run
 
-    train_run(make_recipe("digits-ps", overrides), out)
+    train_run(make_recipe("digits-ps", overrides), out, resume=(out / "run.json").is_file())
     run = open_run(out)
     _evaluate(run, split="validation", random_ones=8, latency=False, calibration=None, quiet=True)
     results = _evaluate(run, split="test", random_ones=8, latency=True, calibration=None, quiet=False)
@@ -215,7 +217,7 @@ def evaluate(
 ) -> None:
     """Measure sub-networks of RUN on data that training never saw; write tables and pictures into RUN/results.
 
-    What was measured before is kept and not measured again.
+    What was measured before is kept and not measured again, but for latency and the tables of single volumes.
 
     \b
     Example:
@@ -279,17 +281,24 @@ def data() -> None:
 
 @data.command("check")
 @click.argument("path", type=click.Path(path_type=Path))
+@click.option("--recipe", help="Judge it as this recipe will read it: its label scheme, poolings and percentiles.")
+@_SET
 @_JSON
-def data_check(path: Path, as_json: bool) -> None:
+def data_check(path: Path, recipe: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Read every file of PATH once and tell what is there, and what is wrong; ends with 2 where it cannot be used.
 
     \b
     Example:
       onceforall data check photos
+      onceforall data check tumours --recipe brats-prox-mr
     """
     from onceforall.data import check_data
+    from onceforall.recipes import make_recipe, reading_options
 
-    found = check_data(path, progress=reading_progress())
+    if overrides and recipe is None:
+        raise UserError("--set goes with --recipe.")
+    options = {} if recipe is None else reading_options(make_recipe(recipe, overrides, path))
+    found = check_data(path, progress=reading_progress(), **options)
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.text())
     if found.errors:
         click.get_current_context().exit(2)
@@ -304,7 +313,7 @@ def _evaluate(
     from onceforall.report.terminal import print_evaluation
     from onceforall.runs import chosen_architectures, evaluate_run
 
-    architectures = chosen_architectures(run.supernet.space, random_ones=random_ones, seed=run.recipe.run.seed)
+    architectures = chosen_architectures(run.space, random_ones=random_ones, seed=run.recipe.run.seed)
     if not quiet:
         inputs = f"{run.data.count(split)} {split} {run.data.inputs}"
         click.echo(f"{inputs}, {len(architectures)} sub-networks after {run.phase!r}")

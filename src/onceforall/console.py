@@ -73,7 +73,10 @@ class Commands(click.Group):
                 f"this needs the package {error.name}, which is not installed: pip install onceforall.", 2
             ) from error
         except KeyboardInterrupt as error:
-            raise _Failure("interrupted; what was saved is kept, go on with --resume.", 130) from error
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            resumes = command is not None and any(option.name == "resume" for option in command.params)
+            more = ", go on with --resume" if resumes else ""
+            raise _Failure(f"interrupted; what was saved is kept{more}.", 130) from error
 
 
 @final

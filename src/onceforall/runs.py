@@ -75,7 +75,7 @@ def train_run(
     data = build_data(recipe, progress)
     supernet = build_supernet(recipe, data)
     phases = build_phases(recipe, supernet, data.count("train"))
-    supernet = starting_weights(recipe, beginning(supernet, phases, recipe.run.seed))
+    supernet = starting_weights(recipe, beginning(supernet, phases, recipe.run.seed), data)
     if until is not None:
         names = [phase.name for phase in phases]
         check_choice("phase", until, names)
@@ -116,6 +116,11 @@ class Run:
     phase: str
     finished: bool
     described: Mapping[str, Any]
+
+    @property
+    def space(self) -> SearchSpace:
+        """What the phase trained: that of the network, or less where phases were still to come."""
+        return SearchSpace.from_dict(phase_of(self)[1]["space"])
 
 
 def open_run(folder: str | Path, data: str | Path | None = None, phase: str | None = None) -> Run:
@@ -284,8 +289,7 @@ def evaluate_grid(
     """
     images = run.recipe.run.calibration_images if calibration_images is None else calibration_images
     index, phase = phase_of(run)
-    space = SearchSpace.from_dict(phase["space"])
-    members = grid_members(space, largest=phase["sampler"] == "largest", resolutions=resolutions)
+    members = grid_members(run.space, largest=phase["sampler"] == "largest", resolutions=resolutions)
     drawn = draw_members(members, limit, run.recipe.run.seed)
     alone = exit_members(drawn, run.supernet.space)
     splits, metric = ("validation", "test"), run.task.metric
@@ -366,20 +370,22 @@ def find_architecture(
     "best" takes the best validation metric among the evaluated architectures within the budgets; it needs
     `evaluate --split validation` first.
     """
-    space = run.supernet.space
     if text != "best" and (max_macs is not None or max_params is not None):
         raise UserError("a budget goes with the architecture 'best'.")
     if text in ("largest", "smallest"):
-        return space.largest() if text == "largest" else space.smallest()
+        return run.space.largest() if text == "largest" else run.space.smallest()
     if text == "best":
-        rows = read_results(run.folder, "validation")["rows"]
+        rows = read_results(run.folder, "validation", run.phase)["rows"]
         higher = run.task.higher_is_better
         row = best_architecture(
             rows, max_macs=max_macs, max_params=max_params, metric=run.task.metric, higher_is_better=higher
         )
         return Architecture.from_dict(row["architecture"])
-    if not text.lstrip().startswith("{") and not Path(text).is_file():
-        raise UserError(f"architecture {text!r}: give 'largest', 'smallest', 'best', JSON, or the path of a JSON file.")
-    architecture = Architecture.from_json(text if text.lstrip().startswith("{") else Path(text).read_text())
-    space.check(architecture)
+    try:
+        written = text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:  # no such file, or none of text
+        wanted = "give 'largest', 'smallest', 'best', JSON, or the path of a JSON file"
+        raise UserError(f"architecture {text!r}: {wanted}.") from error
+    architecture = Architecture.from_json(written)
+    run.supernet.space.check(architecture)
     return architecture

@@ -12,9 +12,9 @@ from onceforall.errors import UserError
 
 
 def test_a_good_folder(image_folder):
-    report = check_data(image_folder({"cat": 3, "dog": 2}, shape=(6, 9)))
-    assert report.counts == {"undivided": {"cat": 3, "dog": 2}}
-    assert (report.sizes, report.modes, report.bit_depths) == ({"9 x 6": 5}, {"L": 5}, {8: 5})
+    report = check_data(image_folder({"cat": 3, "dog": 4}, shape=(6, 9)))
+    assert report.counts == {"undivided": {"cat": 3, "dog": 4}}
+    assert (report.sizes, report.modes, report.bit_depths) == ({"9 x 6": 7}, {"L": 7}, {8: 7})
     assert report.errors == [] and report.warnings == [] and report.unreadable == {}
     assert "ready to be trained on" in report.text() and "dog" in report.text()
 
@@ -61,6 +61,7 @@ def test_every_fault_is_found_in_one_pass(image_folder):
         ({"only": 2}, r"1 class folder(s) (only)"),
         ({"train/a": 1, "train/b": 1, "val/a": 1, "val/c": 1}, "no training files for class c"),
         ({"train/a": 1, "train/b": 1, "test/a": 0}, "no files in class folders for the split test"),
+        ({"a": 2, "b": 3}, "fewer images than splits in class a (2); each class needs at least 3 images"),
     ],
 )
 def test_what_keeps_from_training(image_folder, classes, error):
@@ -70,7 +71,7 @@ def test_what_keeps_from_training(image_folder, classes, error):
 
 
 def test_copies_inside_a_class_are_only_counted(image_folder):
-    root = image_folder({"cat": 2, "dog": 2})
+    root = image_folder({"cat": 2, "dog": 3})
     shutil.copy(next((root / "cat").iterdir()), root / "cat/again.png")
     report = check_data(root)
     assert (report.copies, report.copies_within, report.errors) == ((), 1, [])
@@ -94,6 +95,11 @@ def test_missing_and_empty_folders_raise(tmp_path):
         check_data(tmp_path / "none")
     with pytest.raises(UserError, match="kind 'digits'"):
         check_data(tmp_path, kind="digits")
+
+
+def test_options_of_volumes_are_not_for_images(image_folder):
+    with pytest.raises(UserError, match="holds images; scheme, stride and clip are of volumes"):
+        check_data(image_folder({"cat": 3, "dog": 3}), stride=16)
 
 
 @pytest.mark.data

@@ -22,6 +22,12 @@ def test_a_name_with_several_values_makes_regions():
     assert scheme.foreground == ("whole", "core", "enhancing")
 
 
+def test_regions_in_any_order_write_the_value_of_the_smallest():
+    scheme = scheme_from_labels({"background": 0, "enhancing": [3], "core": [2, 3], "whole": [1, 2, 3]})
+    assert (scheme.outputs, scheme.members) == (("whole", "core", "enhancing"), BRATS_REGIONS.members)
+    np.testing.assert_array_equal(scheme.to_labels(np.ones((3, 2))), [3, 3])
+
+
 def test_brats_regions_by_name():
     scheme = label_scheme("brats_regions", {})
     labels = np.array([[0, 1, 2, 3, OUTSIDE]], np.uint8)
@@ -66,6 +72,7 @@ def test_json_there_and_back():
         ("softmax", ("a", "b"), ((1,), (0,)), "background with value 0 first"),
         ("softmax", ("a", "b"), ((0,), (0, 1)), "belongs to two classes"),
         ("regions", ("a",), ((0, 1),), "belongs to no region"),
+        ("regions", ("a", "b"), ((3,), (2, 3)), "region 'b' holds all of 'a'"),
     ],
 )
 def test_schemes_that_make_no_sense(kind, outputs, members, message):
@@ -80,6 +87,7 @@ def test_schemes_that_make_no_sense(kind, outputs, members, message):
         ({"0": "a", "1": "a"}, "stands twice"),
         ({"0": "background", "x": "a"}, "'a' in dataset.json has the value 'x'"),
         ({"1": "background", "2": "a"}, "no background"),
+        ({"background": 0, "a": 1, "ignore": 2}, "'ignore' .* not supported"),
     ],
 )
 def test_labels_that_make_no_scheme(labels, message):

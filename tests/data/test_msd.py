@@ -53,6 +53,26 @@ def test_a_plain_folder_names_nothing(tmp_path):
     assert got.subjects == ("a_0007",) and got.modalities == () and got.classes is None
 
 
+@pytest.mark.parametrize(
+    ("labels", "order", "refused"),
+    [
+        ({"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": [3]}, [1, 2, 3], False),
+        ({"background": 0, "enhancing": [3], "core": [2, 3], "whole": [1, 2, 3]}, [3, 2, 1], False),
+        ({"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": [3]}, [1, 3, 2], True),
+        ({"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": [3]}, [1, 2], True),
+        ({"background": 0, "a": 1, "b": 2}, [2, 1], False),  # classes: nnU-Net does not look at it
+    ],
+)
+def test_an_order_of_regions_that_would_write_other_labels_is_refused(tmp_path, labels, order, refused):
+    described = {"channel_names": {"0": "T1"}, "labels": labels, "regions_class_order": order}
+    root = make(tmp_path, ["a_0000.nii.gz"], ["a.nii.gz"], described)
+    if refused:
+        with pytest.raises(UserError, match=r"regions_class_order is \[1, .*\], but .* \[1, 2, 3\] is written"):
+            list_volumes(root)
+    else:
+        assert list_volumes(root).subjects == ("a",)
+
+
 def test_what_is_incomplete_is_a_problem_with_file_and_remedy(tmp_path):
     images = ["a_0000.nii.gz", "a_0001.nii.gz", "b_0001.nii.gz", "c_0000.nii", "c_0001.nii.gz", "d.nii.gz"]
     images += ["e_0000.nii.gz", "e_0001.nii.gz", "e_0001.nii", "e_0002.nii.gz"]

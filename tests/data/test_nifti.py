@@ -75,7 +75,17 @@ BAD = {
     "voxels of type": lambda p: nibabel.save(
         nibabel.Nifti1Image(np.zeros((3, 3, 3), [("R", "u1"), ("G", "u1"), ("B", "u1")]), np.eye(4)), p / "bad.nii.gz"
     ),
-    "is no NIfTI file .*code 999": lambda p: written(p, volume(3, 3, 3), b70=np.int16(999).tobytes()),
+    r"damaged header .*code 999": lambda p: written(p, volume(3, 3, 3), b70=np.int16(999).tobytes()),
+    r"damaged header .*shape is \(-3, 3, 3\)": lambda p: written(p, volume(3, 3, 3), b42=np.int16(-3).tobytes()),
+    r"damaged header .*w2 should be positive": lambda p: written(
+        p, volume(3, 3, 3), b252=np.array([1, 0], "<i2").tobytes(), b256=np.ones(3, "<f4").tobytes()
+    ),
+    r"damaged header .*NaN": lambda p: written(p, volume(3, 3, 3), b108=np.float32(np.nan).tobytes()),
+    r"damaged header .*infinity": lambda p: written(p, volume(3, 3, 3), b108=np.float32(np.inf).tobytes()),
+    "one half of a pair": lambda p: written(p, volume(3, 3, 3), b344=b"ni1\0"),
+    "is truncated: voxels are missing at its end": lambda p: written(
+        p, volume(3, 3, 3), b42=np.full(3, 30000, "<i2").tobytes()
+    ),
 }
 
 

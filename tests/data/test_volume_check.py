@@ -6,6 +6,7 @@ import pytest
 
 from onceforall.data.check import check_data
 from onceforall.data.volume_check import VolumeReport, check_volumes
+from onceforall.data.volume_loading import load_volumes
 from onceforall.errors import UserError
 from volume_files import save_nifti
 
@@ -74,6 +75,22 @@ def test_intensities_that_differ_much_are_told(volume_folder):
     assert any("fold; each is normalised by itself" in line for line in report.warnings)
 
 
+def test_constants_are_judged_as_the_preparation_clips(volume_folder):
+    root = volume_folder(3)
+    volume = np.full((9, 10, 11), 5.0, np.float32)
+    volume[0, 0, :2] = 90.0  # 0.2 % of the voxels: an outlier by default
+    save_nifti(root / "imagesTr/s0.nii.gz", volume)
+    assert [line.split(":")[1] for line in check_data(root).errors] == [" is constant"]
+    assert check_data(root, clip=(0.0, 100.0)).errors == ()
+    assert any("total stride 16" in line for line in check_data(root, stride=16, clip=(0.0, 100.0)).errors)
+    load_volumes(root, max_resolution=12, clip=(0.0, 100.0))  # does not raise
+
+
+def test_too_few_subjects_are_an_error(volume_folder):
+    report = check_volumes(volume_folder(2))
+    assert len(report.errors) == 1 and "2 subject(s) cannot be divided" in report.errors[0]
+
+
 def test_labels_without_any_foreground(volume_folder):
     root = volume_folder(2)
     for i in range(2):
@@ -91,9 +108,10 @@ def test_check_data_knows_folders_of_volumes(volume_folder, tmp_path):
 
 
 @pytest.mark.data
-def test_the_real_folders_are_ready(data_root):
+def test_a_real_folder_of_two_subjects(data_root):
     report = check_volumes(data_root / "Task01_BrainTumour_crops")
-    assert report.errors == () and report.classes[1:] == ("edema", "non-enhancing tumor", "enhancing tumour")
+    assert [line.split(" into")[0] for line in report.errors] == ["2 subject(s) cannot be divided"]
+    assert report.classes[1:] == ("edema", "non-enhancing tumor", "enhancing tumour")
 
 
 @pytest.mark.data

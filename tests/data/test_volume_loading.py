@@ -43,6 +43,17 @@ def test_volumes_of_one_subject_stay_together(volume_folder):
     assert len(sides) == 10 and all(len(side) == 1 for side in sides.values())
 
 
+def test_a_table_says_which_volumes_are_of_one_patient(volume_folder):
+    root = volume_folder(12)
+    patients = {f"s{i}.nii.gz": f"p{i // 2}" for i in range(12)}
+    rows = [f"{file},{patient}" for file, patient in patients.items()]
+    (root / "scans.csv").write_text("\n".join(["file,patient", *rows]))
+    data = load_volumes(root, max_resolution=BOX, group_csv="scans.csv", group_column="patient")
+    sides = [{patients[file.split("/")[1]] for file in data.files(split)} for split in ("train", "validation", "test")]
+    assert sum(map(len, sides)) == len(set().union(*sides)) == 6
+    assert set(data.groups("train")) == sides[0]
+
+
 def test_the_first_subjects(volume_folder):
     root = volume_folder(6)
     data = load_volumes(root, max_resolution=BOX, subjects=4)
@@ -131,6 +142,9 @@ def test_bad_files_are_named(volume_folder, problem):
         ({"seed": 1.5}, "seed 1.5"),
         ({"scheme": "classess"}, "Did you mean 'classes'"),
         ({"group_pattern": "(x)"}, "does not match"),
+        ({"group_pattern": "(x)", "group_csv": "m.csv", "group_column": "p"}, "exclude each other"),
+        ({"group_column": "p"}, "go together"),
+        ({"group_csv": "m.csv", "group_column": "p"}, "m.csv.* cannot be read"),
         ({"clip": (5, 1)}, "clip"),
         ({"validation_fraction": 0.0}, "validation_fraction 0.0 is out of range"),
     ],

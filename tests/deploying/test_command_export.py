@@ -36,6 +36,12 @@ def test_data_that_are_gone_are_asked_for(trained):
     assert result.output.count("\n") == 1 and not list(trained.glob("bundle*"))
 
 
+def test_other_data_than_those_of_the_run_are_not_asked_for_again(trained, tmp_path):
+    result = invoke(trained, "largest", "--data", tmp_path / "none")
+    assert result.exit_code == 2 and "none' does not exist" in result.output
+    assert "Say by --data" not in result.output
+
+
 def test_a_run_that_was_never_trained_is_refused(trained, tmp_path):
     described = json.loads((trained / "run.json").read_text())
     (tmp_path / "run").mkdir()

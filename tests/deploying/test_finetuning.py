@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from onceforall.deploying.finetuning import compare_fine_tuning, fine_tune, on_all_data, plan_fine_tuning
+from onceforall.deploying.packaging import package_run
 from onceforall.errors import UserError
 from onceforall.evaluation.evaluate import evaluate
+from onceforall.families import unpack
+from onceforall.growing.grown_runs import plan_growth
 from onceforall.recipes import make_recipe
 from onceforall.report import write_report
 from onceforall.runs import chosen_architectures, evaluate_run, open_run, train_run
@@ -162,6 +165,18 @@ def test_a_unet_is_fine_tuned(tmp_path):
         plan_fine_tuning(parent, "smallest", (), write_photos(tmp_path / "photos", ("a", "b"), 2))
 
 
+def test_a_family_is_fine_tuned_on_data_that_are_given(parent, photos, tmp_path):
+    package_run(parent, tmp_path / "family.zip")
+    family = unpack(tmp_path / "family.zip", tmp_path / "family")
+    with pytest.raises(UserError, match=r"has no splits.csv: .* give some by --data"):
+        plan_fine_tuning(family, "smallest", STILL)
+    plan = plan_fine_tuning(family, "smallest", STILL, photos)
+    fine_tune(plan, tmp_path / "tuned")
+    assert splits(tmp_path / "tuned") == splits(parent)  # by the same names, fractions and seed
+    with pytest.raises(UserError, match="family is a family without .* grow the run itself"):
+        plan_growth(family, ("depths=1,2,3",))
+
+
 def test_what_cannot_be_fine_tuned_is_said_in_one_line(parent, photos, other_photos, tmp_path):
     volumes = make_volumes(tmp_path / "heads", 2)
     outside = json.loads(open_run(parent).supernet.space.largest().to_json())
@@ -170,7 +185,7 @@ def test_what_cannot_be_fine_tuned_is_said_in_one_line(parent, photos, other_pho
         (json.dumps(outside), {}, "kernel_size"),
         ("middle", {}, "give 'largest', 'smallest', 'best', JSON"),
         ("smallest", {"data": volumes}, "holds volumes, and .* was trained on images"),
-        ("smallest", {"data": tmp_path / "none"}, "none"),
+        ("smallest", {"data": tmp_path / "none"}, "none: there is no such folder"),
         ("smallest", {"num_classes": 5}, "--num-classes 5: the images have 3"),
         ("smallest", {"data": other_photos, "num_classes": 3}, "--num-classes 3: the images have 2"),
         ("smallest", {"data": other_photos, "distill": True}, "knows other classes"),

@@ -160,3 +160,20 @@ def test_names_and_tables_that_do_not_fit_are_refused(run_dir, tmp_path):
 )
 def test_paths_are_cut_to_their_last_part(text, expected):
     assert without_paths({"a": [text]}) == {"a": [expected]}
+
+
+def test_relative_files_of_recipe_and_phases_are_cut_too(run_dir, tmp_path):
+    shutil.copytree(run_dir, tmp_path / "run")
+    described = json.loads((run_dir / "run.json").read_text())
+    recipe = described["settings"]["recipe"]
+    recipe["network"]["weights"] = "runs/JohnDoe/start.safetensors"
+    recipe["schedule"] |= {"teacher": "runs/JohnDoe/one.safetensors", "start_teacher": "runs\\JohnDoe\\two.safetensors"}
+    recipe["phases"] = {"all": {"teacher": {"source": "runs/JohnDoe/three.safetensors"}}}
+    described["phases"][0]["teacher"]["source"] = "runs/JohnDoe/four.safetensors"
+    (tmp_path / "run" / "run.json").write_text(json.dumps(described))
+    package_run(tmp_path / "run", tmp_path / "family.zip")
+    with zipfile.ZipFile(tmp_path / "family.zip") as file:
+        text = file.read("run.json").decode()
+    assert "JohnDoe" not in text
+    for name in ("start", "one", "two", "three", "four"):
+        assert f'"{name}.safetensors"' in text

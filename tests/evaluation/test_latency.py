@@ -193,7 +193,7 @@ def test_noisy_where_others_ran_meanwhile(
     fake_clock(monkeypatch, [10.0], share)
     got = timed(warmup_seconds=0, min_runs=5, max_seconds=0, threads=threads)
     assert got.processor_ms == pytest.approx(10 * share)
-    assert got.median_ms == 10
+    assert got.median_ms == pytest.approx(10)
     assert got.noisy is noisy
 
 
@@ -211,7 +211,22 @@ def test_several_are_timed_in_turn_and_each_gets_its_own(monkeypatch: pytest.Mon
     options = {"warmup_seconds": 0.0, "min_runs": 2, "max_seconds": 0.0, "rounds": 3}
     got = latency.time_callables(calls, engine="e", precision="p", **options)
     assert "".join(order) == "ab" + "aabb" * 3
-    assert [(each.median_ms, each.runs) for each in got] == [(2, 6), (5, 6)]
+    assert [each.median_ms for each in got] == pytest.approx([2, 5]) and [each.runs for each in got] == [6, 6]
+
+
+def test_the_speed_that_the_machine_had_in_a_round_is_taken_out() -> None:
+    """Twelve of twenty rounds at half speed, and one call disturbed twice: exact, where plain medians are not."""
+    true, speeds = np.array([1.0, 2.0, 5.0]), np.repeat([1.0, 2.0], [8, 12])
+    medians = np.outer(true, speeds)
+    medians[1, [0, 9]] *= 30
+    np.testing.assert_allclose(latency.of_usual_round(medians), 2 * true)
+    rng = np.random.default_rng(0)
+    for each in medians:
+        each *= np.exp(rng.normal(0, 0.01, 20))
+    found = latency.of_usual_round(medians)
+    np.testing.assert_allclose(found / found[0], true, rtol=0.01)
+    one = np.array([[3.0], [4.0]])
+    np.testing.assert_allclose(latency.of_usual_round(one), [3, 4])
 
 
 def test_how_many_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,12 @@
 """Oracles: the definition of dominance by brute force, a picture's own artists read back, files on disk."""
 
+import errno
 import random
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -139,12 +140,12 @@ def test_a_failed_save_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytes
     png, _ = plot_front(ROWS, tmp_path / "front")
     before = png.read_bytes()
 
-    def disk_full(self: Figure, path: Path, **_: object) -> None:
-        Path(path).write_bytes(b"half")
-        raise OSError("no space left")
+    def disk_full(self: Figure, file: IO[bytes], **_: object) -> None:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Figure, "savefig", disk_full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(UserError, match="the disk is full"):
         plot_front(ROWS[:1], tmp_path / "front")
     assert png.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["front.png", "front.svg"]

@@ -159,7 +159,7 @@ def test_further_columns_and_several_networks_with_probabilities(tmp_path):
 
 
 def test_without_matplotlib_the_rest_is_written(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     write(tmp_path)
     contents = read_results(tmp_path, "test")
     assert "onceforall[report]" in contents["picture"]["note"]
@@ -169,6 +169,13 @@ def test_without_matplotlib_the_rest_is_written(tmp_path, monkeypatch):
         "test.json",
     ]
     assert len(contents["rows"]) == 5
+
+
+def test_numbers_are_kept_where_the_picture_cannot_be_written(tmp_path):
+    (tmp_path / "results/test-front.png").mkdir(parents=True)
+    write(tmp_path)
+    contents = read_results(tmp_path, "test")
+    assert "cannot write" in contents["picture"]["note"] and len(contents["rows"]) == 5
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from onceforall.exporting.onnx_model import to_onnx
 def quick_timing():
     """Latency is measured, but not well."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verifying, "TIMING", {"warmup_seconds": 0.0, "min_runs": 1, "max_seconds": 0.0, "rounds": 1})
+        patch.setattr(verifying, "IN_TURN", {"warmup_seconds": 0.0, "min_runs": 1, "max_seconds": 0.0, "rounds": 1})
         yield
 
 

@@ -55,6 +55,15 @@ def test_volumes_have_the_names_of_their_files(folder):
         find_volumes(["in/a.nii.gz", "in/deep/a.nii"], here / "out", 1)
 
 
+def test_of_one_channel_the_number_is_left_out_as_in_training(folder):
+    here = folder("in/a_0000.nii.gz", "in/b_0000.nii.gz", "in/b_0001.nii.gz", "in/c_0000.nii.gz", "in/c.nii.gz")
+    folder("in/d_0001.nii.gz")
+    found = names(find_volumes(["in"], here / "out", 1))
+    assert set(found) == {"a", "b_0000", "b_0001", "c_0000", "c", "d_0001"}
+    assert found["a"] == ["in/a_0000.nii.gz"]
+    assert set(names(find_volumes(["in/b_0000.nii.gz"], here / "out", 1))) == {"b_0000"}
+
+
 def test_files_of_modalities_are_one_volume(folder):
     here = folder(*(f"in/x_000{i}.nii.gz" for i in range(4)), "in/scan_2021.nii.gz", "in/y.nii.gz")
     found = names(find_volumes(["in"], here / "out", 4))

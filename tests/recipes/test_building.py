@@ -27,6 +27,7 @@ def test_overrides_reach_every_part():
             "phases.kernel.learning_rate=3e-3",
             "phases.kernel.teacher.batchnorm=calibrated",
             "phases.all.freeze.stem=true",
+            "phases.all.teacher.exit_weights=[1.0]",
         ],
     )
     assert recipe.network.width_mult == 0.25 and recipe.network.depths == (1, 2)
@@ -37,7 +38,7 @@ def test_overrides_reach_every_part():
     assert phases["kernel"].learning_rate == 0.003
     assert phases["depth"].learning_rate == SMALL_ROWS["depth_last"].learning_rate
     assert phases["kernel"].teacher.batchnorm == "calibrated" and phases["kernel"].teacher.source == "first"
-    assert phases["depth"].teacher.batchnorm == "batch"
+    assert phases["depth"].teacher.batchnorm == "batch" and phases["depth"].teacher.exit_weights == (1.0,)
     assert all(phase.freeze.stem for phase in phases.values())
     assert phases["kernel"].subnets_per_step == 2 and phases["full"].subnets_per_step == 1
 
@@ -113,19 +114,20 @@ def test_volumes_are_kept_on_the_largest_grid_or_the_box_that_is_given():
 SMALL = ["network.width_mult=0.25", "network.depths=[1,2]", "network.resolutions=[16]", "network.kernel_sizes=[3,5]"]
 
 
-def saved_network(path, **options):
+def saved_network(path, info=None, **options):
     given = {"width_mult": 0.25, "depths": (1,), "resolutions": (24, 32), "kernel_sizes": (3, 5), "in_channels": 1}
     network = create_supernet("ofa_mbv3", seed=5, num_classes=10, **(given | options)).eval()
     for name, buffer in network.named_buffers():
         if name.endswith("running_var"):
             buffer.fill_(0.02)  # or hardly anything would pass through an untrained network
-    save_network(network, path, {})
+    save_network(network, path, info or {})
     return network
 
 
 def begun(path, *overrides):
     recipe = make_recipe("digits-ps", [*SMALL, f"network.weights={path}", *overrides])
-    return starting_weights(recipe, build_supernet(recipe, build_data(recipe)))
+    data = build_data(recipe)
+    return starting_weights(recipe, build_supernet(recipe, data), data)
 
 
 def test_training_begins_with_the_weights_of_a_file(tmp_path):
@@ -144,6 +146,11 @@ def test_other_classes_get_a_head_of_their_own(tmp_path):
     found = begun(tmp_path / "old.safetensors", "data.classes=4").state_dict()
     new = [name for name, tensor in old.items() if not torch.equal(found[name], tensor)]
     assert new == ["exits.5.classify.weight", "exits.5.classify.bias"]
+    digits = [str(digit) for digit in range(10)]
+    for classes, drawn in ((digits, []), (digits[::-1], ["exits.5.classify.weight"])):
+        saved = saved_network(tmp_path / "old.safetensors", {"classes": classes}).state_dict()
+        found = begun(tmp_path / "old.safetensors").state_dict()
+        assert [name for name, tensor in saved.items() if not torch.equal(found[name], tensor)] == drawn
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,10 @@ MISTAKES = [
     ("phases.kernel=3", "give a field"),
     ("phases=3", "phases"),
     ("foo", "key=value"),
+    ("network.depths=[1,2", "not YAML"),
+    ("schedule.name=: x", "not YAML"),
+    ("task.loss=dice", "task.loss='dice' does not count for images. Allowed: label_smoothing"),
+    ("data.volumes.mode=patches", "does not count for images"),
     ("network.name=${oc.env:HOME}", "not allowed"),
 ]
 
@@ -78,6 +82,13 @@ VOLUME_MISTAKES = [
     (("data.volumes.subjects=99",), "subjects 99 is out of range"),
     (("data.volumes.augmentation.shift=2",), "shift 2.0 must be a number of 0 to 1"),
     (("network.resolutions=[8]",), "(in a recipe network.resolutions) to ("),
+    (
+        ("data.skip_unreadable=true",),
+        "data.skip_unreadable=True does not count for volumes. Allowed: validation_fraction",
+    ),
+    (("data.augmentation.rotation=30",), "data.augmentation="),
+    (("task.class_weights=balanced",), "task.class_weights='balanced' does not count for volumes"),
+    (("data.group_csv=none.csv", "data.group_column=patient"), "none.csv"),
 ]
 
 
@@ -108,4 +119,16 @@ def test_unknown_recipe_and_missing_images():
 
 def test_data_path_turns_the_digits_recipe_to_a_folder():
     recipe = make_recipe("digits-ps", data=Path("photos"))
-    assert isinstance(recipe, Recipe) and recipe.data.kind == "auto" and recipe.data.path == "photos"
+    assert (
+        isinstance(recipe, Recipe) and recipe.data.kind == "auto" and recipe.data.path == str(Path("photos").absolute())
+    )
+    assert make_recipe("digits-ps", data=Path("~/photos")).data.path == str(Path.home() / "photos")
+
+
+def test_texts_stand_as_they_are_written():
+    """A pattern or a name is no YAML: no list, comment or number in it."""
+    for text in (r"[A-Z]+-(\d+)-", r"(\d+) #x", "*a", "2024_01", "007", "1e3", "a=b: c"):
+        assert make_recipe("images-ps", [f"data.group_pattern={text}"]).data.group_pattern == text
+        assert make_recipe("images-ps", [f"data.path={text}"]).data.path == text
+    assert make_recipe("images-ps", ["data.group_pattern=null"]).data.group_pattern is None
+    assert make_recipe("images-ps", ["task.loss=dice"]).task.loss == "dice"

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import cast
 
@@ -127,7 +128,11 @@ def test_two_brain_tumours_from_the_command_line(data_root, tmp_path, monkeypatc
 def test_any_folder_of_volumes():
     recipe = make_recipe("volumes-prox-mr", (), "spleen")
     quick = make_recipe("hippocampus-quick")
-    assert (recipe.data.volumes.mode, recipe.data.path, recipe.schedule) == ("patches", "spleen", quick.schedule)
+    assert (recipe.data.volumes.mode, recipe.data.path, recipe.schedule) == (
+        "patches",
+        str(Path("spleen").absolute()),
+        quick.schedule,
+    )
     assert set(VOLUME_RECIPES) == {"hippocampus-quick", "volumes-prox-mr"} | {
         f"{data}-{run}" for data in SETS for run in ("ps", "prox-mr", "prox-ir")
     }

@@ -63,6 +63,16 @@ def test_an_unfinished_run_says_what_is_missing(run):
     assert "No epoch is done yet." in page.text
 
 
+def test_a_family_is_no_unfinished_run(run):
+    for name in ("metrics.jsonl", "ledger.json"):
+        (run / name).unlink()
+    (run / "family.json").write_text("{}")
+    page = Page(write_report(run))
+    assert "A family: trained elsewhere and packaged." in page.text and "Results: test" in page.text
+    for wrong in ("Unfinished", "No epoch", "not done", "No phase"):
+        assert wrong not in page.text
+
+
 def test_what_cannot_be_reported_is_named(tmp_path, run):
     with pytest.raises(UserError, match=r"holds no run: run\.json is missing"):
         write_report(tmp_path)

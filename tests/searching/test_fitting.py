@@ -1,6 +1,7 @@
 """From a run to its predictor, and how the result is told."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,6 +81,7 @@ def test_tables_and_words():
         (["architectures", "tau", "of five parts", "RMSE"], [["50", "0.610", "0.500 to 0.700", "0.0321"]]),
     ]
     assert ceiling_text(fitted) == "Ceiling: tau 0.813 between two halves of the 450 images."
+    assert ceiling_text(replace(fitted, inputs="volumes")).endswith("two halves of the 450 volumes.")
 
 
 def open_space():

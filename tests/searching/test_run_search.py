@@ -50,7 +50,7 @@ def run(tmp_path, monkeypatch):
         write_text(tmp_path / "checkpoints" / f"{name}-best.safetensors", "")
     described = {"phases": [{"name": "first"}, {"name": "last"}]}
     facts = {"recipe": recipe, "data": data, "task": task, "supernet": NET, "phase": "last", "measured": measured}
-    facts["described"] = described
+    facts |= {"described": described, "space": NET.space}
     return SimpleNamespace(folder=tmp_path, **facts)
 
 

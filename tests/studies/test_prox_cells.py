@@ -13,7 +13,7 @@ from onceforall.studies.prox import METHODS, SCALES, SINGLES
 from onceforall.studies.prox_cells import ProxCell, finished_cells, parse_places, prox_job, prox_recipe
 
 RUNS = [run for runs in METHODS.values() for run in runs]
-PLACES = {"images": "photos", "oct": "scans", "hippocampus": "heads", "brats": "heads"}
+PLACES = {"images": "/photos", "oct": "/scans", "hippocampus": "/heads", "brats": "/heads"}
 
 
 def recipe_of(run, scale="small", data="images", overrides=(), seed=0):
@@ -47,9 +47,9 @@ def test_methods_differ_in_nothing_but_the_method(scale, data, epochs):
 
 def test_the_paper_scale_is_the_recipes_as_they_are():
     for run, name in (("ps", "oct-ps"), ("prox-mr", "oct-prox-mr"), ("prox-ir", "oct-prox-ir")):
-        assert recipe_of(run, "paper", "oct") == make_recipe(name, [], "scans")
+        assert recipe_of(run, "paper", "oct") == make_recipe(name, [], "/scans")
     for data in ("hippocampus", "brats"):
-        assert recipe_of("prox-ir", "paper", data) == make_recipe(f"{data}-prox-ir", [], "heads")
+        assert recipe_of("prox-ir", "paper", data) == make_recipe(f"{data}-prox-ir", [], "/heads")
     sandwich = recipe_of("sandwich", "paper", "oct")
     assert sandwich.phases == make_recipe("oct-ps").phases and sandwich.schedule["total_epochs"] == 70
     assert recipe_of("single-largest", "paper", "oct").data.image_size == 224  # nothing is cropped
@@ -87,7 +87,7 @@ def test_methods_on_volumes_differ_in_nothing_but_the_method(scale, data, epochs
         assert {(p.optimizer, p.learning_rate, p.batch_size, p.decay) for p in phases[run]} == {
             (p.optimizer, p.learning_rate, p.batch_size, p.decay) for p in phases["prox-mr"]
         } or run == "sandwich"  # it has the rate of its function unless its recipe names one
-        assert recipes[run].data.path == "heads" and recipes[run].network.poolings == recipes["ps"].network.poolings
+        assert recipes[run].data.path == "/heads" and recipes[run].network.poolings == recipes["ps"].network.poolings
         assert stored_box(recipes[run]) == stored_box(recipes["ps"])
         assert recipes[run].task == recipes["ps"].task and all(phase.subnets_per_step == 1 for phase in phases[run])
     assert all(phases[run][-1].space == phases["ps"][-1].space for run in family)

@@ -91,8 +91,7 @@ def test_drawn_networks_are_those_of_a_comparison(tmp_path, monkeypatch):
     spaces, measured = [space], []
 
     def open_run(folder, data, phase):
-        phases = [{"name": "kernel", "space": spaces[-1].to_dict()}]
-        return SimpleNamespace(folder=folder, phase=phase, described={"phases": phases})
+        return SimpleNamespace(folder=folder, phase=phase, space=spaces[-1])
 
     monkeypatch.setattr(runs, "train_run", lambda *_, **__: None)
     monkeypatch.setattr(runs, "open_run", open_run)

@@ -181,8 +181,9 @@ KERNELS = {  # what of the depthwise kernels gets a gradient when the size runs:
     ("off", 5): {"weight", "kernel_rule.rings.5"},
     ("on_sample", 3): {"weight"},
     ("on_sample", 5): {"kernel_rule.rings.5"},
-    ("hard", 3): set(),
-    ("hard", 5): {"kernel_rule.rings.5"},
+    (5, 3): set(),
+    (5, 5): {"kernel_rule.rings.5"},
+    (7, 5): set(),
 }
 
 
@@ -215,9 +216,21 @@ def test_inner_kernels(inner_kernels, size):
     assert last == expected
 
 
-def test_a_word_for_inner_kernels_that_is_none():
-    with pytest.raises(UserError, match=r"inner_kernels 'on-sample' is not one of: .* Did you mean 'on_sample'"):
-        Freeze(inner_kernels="on-sample")
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"inner_kernels": "on-sample"}, "inner_kernels 'on-sample': must be .* Did you mean 'on_sample'"),
+        ({"inner_kernels": "hard"}, "inner_kernels 'hard': must be 'off', 'on_sample' or a kernel size"),
+        ({"inner_kernels": True}, "inner_kernels True"),
+        ({"inner_kernels": 0}, "inner_kernels 0"),
+        ({"stem": 5}, "stem 5 of what is frozen: must be true or false"),
+        ({"earlier_blocks": "maybe"}, "earlier_blocks 'maybe'"),
+        ({"head": None}, "head None"),
+    ],
+)
+def test_what_a_freeze_may_not_be(given, expected):
+    with pytest.raises(UserError, match=expected):
+        Freeze(**given)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

@@ -11,7 +11,15 @@ from safetensors.torch import load_file, save_file
 from onceforall.errors import UserError
 from onceforall.supernets.mobilenet_v3 import OFAMobileNetV3
 from onceforall.training import checkpoint
-from onceforall.training.checkpoint import load_into, load_network, read_info, read_state, save_network, write_state
+from onceforall.training.checkpoint import (
+    described_network,
+    load_into,
+    load_network,
+    read_info,
+    read_state,
+    save_network,
+    write_state,
+)
 from tiny_runs import two_stages
 
 # -- networks ----------------------------------------------------------------------------------------------------------
@@ -59,6 +67,17 @@ def test_a_class_that_is_not_registered_is_given(saved, monkeypatch):
     with pytest.raises(UserError, match="class 'OFAMobileNetV3', which is not known"):
         load_network(path)
     assert same(supernet, load_network(path, OFAMobileNetV3))
+
+
+def test_a_description_needs_no_weights(saved):
+    supernet, path = saved
+    found = described_network(path)
+    assert type(found) is OFAMobileNetV3 and found.space == supernet.space and found.options == supernet.options
+    assert all(tensor.is_meta for tensor in found.state_dict().values())
+    largest = supernet.space.largest()
+    assert found.measure(largest) == supernet.measure(largest)
+    with pytest.raises(UserError, match="no such file"):
+        described_network(path.with_name("other.safetensors"))
 
 
 def test_another_space_is_refused(saved):

@@ -155,10 +155,40 @@ def test_a_run_begins_with_what_its_first_phase_needs():
     assert beginning(whole, narrow, seed=3).space.kernel_sizes == (3,)
 
 
+def test_what_a_run_must_not_begin_with_anew():
+    whole = OFAMobileNetV3(LARGE, num_classes=3, in_channels=1, width_mult=0.25).initialise(3)
+    expansion = progressive_expansion(LARGE)
+    only = [one_phase(LARGE.restrict(kernel_sizes=sizes), name=f"only_{sizes[0]}") for sizes in ((3,), (5,))]
+    assert beginning(whole, only, seed=3) is whole, "the second is no larger one than the first"
+    other = one_phase(LARGE.extend(kernel_sizes=(3, 5, 7)).restrict(kernel_sizes=(7,)))
+    assert beginning(whole, [other], seed=3) is whole
+    assert beginning(small(), expansion, seed=3).space == SMALL
+    assert beginning(whole, [], seed=3) is whole
+    whole.train()(torch.rand(2, 1, 16, 16), LARGE.uniform(resolution=16))
+    assert beginning(whole, expansion, seed=3) is whole, "it has seen images, and its weights would be lost"
+
+
+def test_expansion_of_a_whole_supernet_begins_small(tmp_path):
+    """What is trained is what the same phases make of the small network, bit for bit."""
+    schedule = progressive_expansion(LARGE.restrict(resolutions=(16,)), total_epochs=4, batch_size=16)
+    whole = OFAMobileNetV3(schedule[-1].space, num_classes=3, in_channels=1, width_mult=0.25).initialise(7)
+    trained = run(tmp_path / "whole", schedule, supernet=whole, data=DATA, threads=1, seed=3)
+    found = load_network(tmp_path / "whole/checkpoints/1-smallest-last.safetensors")
+    assert found.space == SMALL and trained.space == schedule[-1].space
+    expected = run(tmp_path / "small", schedule, supernet=small(), data=DATA, threads=1, seed=3).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in trained.state_dict().items())
+
+
+def test_a_trained_supernet_stays_whole(tmp_path):
+    first = run(tmp_path / "first", [one_phase(DEEP, batch_size=32)], supernet=small().grow(DEEP), data=DATA, threads=1)
+    again = run(tmp_path / "again", [one_phase(SMALL, batch_size=32)], supernet=first, data=DATA, threads=1)
+    assert again is first and again.space == DEEP
+
+
 def test_shrinking_of_one_factor_beside_smaller_ones(tmp_path):
     schedule = progressive_shrinking(LARGE, only="depths", fixed={"kernel_sizes": 3}, total_epochs=2)
     whole = OFAMobileNetV3(LARGE, num_classes=3, in_channels=1, width_mult=0.25).initialise(3)
-    trained = run(tmp_path / "run", schedule, supernet=beginning(whole, schedule, seed=3), data=DATA, threads=1)
+    trained = run(tmp_path / "run", schedule, supernet=whole, data=DATA, threads=1)
     assert trained.space == LARGE.restrict(kernel_sizes=(3,), expand_ratios=(4,), resolutions=(24,))
 
 

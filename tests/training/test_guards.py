@@ -85,9 +85,9 @@ def test_a_saved_teacher_must_fit(tmp_path, options, phase, expected):
         ),
         ([replace(PHASE, teacher=Teacher("nothing.safetensors"))], {}, "nothing.safetensors"),
         (
-            [replace(PHASE, freeze=Freeze(inner_kernels="hard"))],
+            [replace(PHASE, freeze=Freeze(inner_kernels=5))],
             {},
-            "inner_kernels 'hard' of phase 'only': freezing them needs kernel_rule 'rings'.* has 'transform'",
+            "inner_kernels 5 of phase 'only': freezing them needs kernel_rule 'rings'.* has 'transform'",
         ),
         ([PHASE], {"micro_batches": 3, "processes": 2}, "micro_batches 3: must be a multiple of the 2 processes"),
         ([PHASE], {"micro_batches": 9}, "micro_batches 9: cuts the 16 images of a step of phase 'only'"),

@@ -11,16 +11,18 @@ from torch.nn import functional as F
 
 from onceforall.data import ImageData
 from onceforall.errors import UserError
+from onceforall.evaluation.calibration import calibrate
 from onceforall.evaluation.tasks import classification
 from onceforall.layers.channels import sort_channels
 from onceforall.supernets import Freeze
 from onceforall.supernets.registry import create_supernet
-from onceforall.training import loop
-from onceforall.training.checkpoint import load_network, read_state
+from onceforall.training import loop, teachers
+from onceforall.training.checkpoint import load_network, read_info, read_state
 from onceforall.training.phases import Teacher, draw_architectures
 from onceforall.training.randomness import key, seeded_layers
 from onceforall.training.records import Records
 from onceforall.training.schedules import extended_progressive_shrinking
+from onceforall.training.stop_rule import StopRule
 from onceforall.training.teachers import TeacherNetwork
 from onceforall.training.validation import Validator
 from tiny_runs import one_phase, run, small_supernet, striped
@@ -168,6 +170,14 @@ def test_soft_targets_come_from_the_first_phase(tmp_path, seen):
         torch.testing.assert_close(parameter, before[name] - 0.1 * part, rtol=1e-9, atol=1e-12)
 
 
+def test_a_teacher_is_calibrated_by_the_rule_of_the_run(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(teachers, "calibrate", lambda net, images, rule: asked.append(rule) or calibrate(net, images))
+    phases = two_phases(teacher=Teacher("first", batchnorm="calibrated"))
+    run(tmp_path / "run", phases, data=ONE_STEP, calibration_rule="population", **QUICK)
+    assert set(asked) == {"population"}
+
+
 def test_a_teacher_at_its_native_resolution_sees_the_same_views(tmp_path, seen, monkeypatch):
     asked = []
     answer = TeacherNetwork.soft_targets
@@ -309,6 +319,27 @@ def test_lower_may_be_better(tmp_path, falling):
     run(tmp_path / "run", [one_phase(SPACE, epochs=2, batch_size=32)], task=task)
     best, last = (load_file(tmp_path / f"run/checkpoints/1-only-{which}.safetensors") for which in ("best", "last"))
     assert all(torch.equal(best[name], last[name]) for name in best)
+
+
+def test_a_score_that_is_no_number_is_not_the_best(tmp_path, monkeypatch):
+    scores = iter([float("nan"), 0.2, 0.4, float("nan"), 0.3])
+    monkeypatch.setattr(Validator, "validate", lambda *_: {"largest": {"accuracy": next(scores)}})
+    run(tmp_path / "run", [one_phase(SPACE, epochs=5, batch_size=64)], **QUICK)
+    assert read_info(tmp_path / "run/checkpoints/1-only-best.safetensors")["epoch"] == 3
+    assert read_state(tmp_path / "run/checkpoints")[0]["best"] == 0.4
+
+
+def test_a_task_may_give_numbers_of_numpy(tmp_path):
+    task = classification()
+    measure = task.measure
+    task = replace(task, measure=lambda batches: {k: np.float64(v) for k, v in measure(batches).items()})
+    rule = StopRule("continue", pairs=2)
+    phases = [replace(phase, stop_rule=rule) for phase in two_phases()]
+    grown = [replace(phases[0], space=SPACE.restrict(depths=(1,))), replace(phases[1], teacher=Teacher())]
+    run(tmp_path / "run", grown, task=task, **QUICK)
+    state, notice = read_state(tmp_path / "run/checkpoints")
+    assert state is not None and not notice and isinstance(state["best"], float)
+    run(tmp_path / "run", grown, task=task, resume=True, **QUICK)
 
 
 @pytest.mark.parametrize("how", ["banded", "reference"])

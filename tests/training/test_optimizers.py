@@ -331,13 +331,13 @@ FROZEN = {
         {"kernel_sizes": (7,)},
         lambda name: name.startswith("stages.") and "depthwise.conv." in name and ".rings.7" not in name,
     ),
-    "hard": (
-        Freeze(inner_kernels="hard"),
+    "largest_ring": (
+        Freeze(inner_kernels=7),
         {},
         lambda name: name.startswith("stages.") and "depthwise.conv." in name and ".rings.7" not in name,
     ),
     "all": (
-        Freeze(True, True, True, "hard"),
+        Freeze(True, True, True, 7),
         {"depths": (2,), "kernel_sizes": (7,)},
         lambda name: (
             not (

@@ -10,7 +10,7 @@ import pytest
 from onceforall.errors import UserError
 from onceforall.search_space import SearchSpace
 from onceforall.supernets import Freeze
-from onceforall.training.phases import Phase, Teacher, draw_architectures, is_taught_in_place
+from onceforall.training.phases import Phase, Teacher, draw_architectures, draw_resolution, is_taught_in_place
 
 FACTORS = {"kernel_sizes": (3, 5, 7), "expand_ratios": (3, 4, 6), "depths": (2, 3, 4)}
 SPACE = SearchSpace.build(5, resolutions=tuple(range(128, 225, 4)), **FACTORS)
@@ -176,6 +176,31 @@ def test_a_favoured_part_is_drawn_as_often_as_it_says(probability, low, high):
     rng = random.Random(0)
     inside = sum(draw_architectures(phase, step, 16, rng)[0] in part for step in range(400))
     assert low <= inside <= high  # of the whole space 1 in 9 to 1 in 64 lies in the part
+
+
+def drawn_sizes(phase):
+    """Of 400 steps, the size of the first sub-network; all of a step have the same."""
+    rng, steps = random.Random(0), []
+    for step in range(400):
+        size = draw_resolution(phase, rng)
+        steps.append({architecture.resolution for architecture in draw_architectures(phase, step, size, rng)})
+        assert steps[-1] == {size}
+    return Counter(size for sizes in steps for size in sizes)
+
+
+@pytest.mark.parametrize(("probability", "low", "high"), [(0.0, 160, 240), (0.5, 260, 340), (1.0, 400, 400)])
+def test_a_favoured_resolution_is_drawn_as_often_as_it_says(probability, low, high):
+    part = SMALL.restrict(resolutions=(24,))
+    phase = phase_with("random", 2, favoured=part, favoured_probability=probability)
+    assert low <= drawn_sizes(phase)[24] <= high  # else as often as the other
+
+
+def test_a_part_with_all_resolutions_leaves_them_as_they_are():
+    part = SMALL.restrict(kernel_sizes=(5,))
+    both = phase_with("random", 1, favoured=part, favoured_probability=1.0)
+    assert 160 <= drawn_sizes(both)[24] <= 240
+    assert drawn_sizes(replace(both, resolutions=(16,))) == {16: 400}
+    assert drawn_sizes(replace(both, resolutions=(16,), favoured=SMALL.restrict(resolutions=(24,)))) == {16: 400}
 
 
 def test_all_exits_are_drawn_where_the_phase_says_so():

@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from onceforall.errors import UserError
-from onceforall.training import plan
+from onceforall.training import checkpoint, plan
 from onceforall.training.checkpoint import save_network
 from onceforall.training.growing import without_weights
 from onceforall.training.phases import Teacher
@@ -71,8 +71,7 @@ def test_what_a_teacher_costs(teacher, index, expected):
         one_phase(SPACE.restrict(depths=(1,)), name="flat", teacher=teacher if index == 1 else Teacher()),
         one_phase(SPACE, name="all", teacher=teacher),
     ]
-    for size in (16, 24):
-        assert teacher_macs(SUPERNET, phases, index, size) == expected(size)
+    assert teacher_macs(SUPERNET, phases, index) == {size: expected(size) for size in phases[index].space.resolutions}
 
 
 def test_a_teacher_from_a_file(tmp_path):
@@ -80,9 +79,20 @@ def test_a_teacher_from_a_file(tmp_path):
     save_network(other, tmp_path / "other.safetensors", {})
     phases = [one_phase(SPACE, teacher=Teacher(str(tmp_path / "other.safetensors")))]
     expected = other.measure(replace(other.space.largest(), resolution=16)).macs
-    assert teacher_macs(SUPERNET, phases, 0, 16) == expected > macs(replace(SPACE.largest(), resolution=16))
+    assert teacher_macs(SUPERNET, phases, 0)[16] == expected > macs(replace(SPACE.largest(), resolution=16))
     with pytest.raises(UserError, match="no such file"):
-        teacher_macs(SUPERNET, [one_phase(SPACE, teacher=Teacher("frist"))], 0, 16)
+        teacher_macs(SUPERNET, [one_phase(SPACE, teacher=Teacher("frist"))], 0)
+
+
+def test_the_file_of_a_teacher_is_read_once_a_phase_and_without_its_weights(tmp_path, monkeypatch):
+    path, read = tmp_path / "other.safetensors", []
+    save_network(two_stages(depths=(1, 2, 3)), path, {})
+    built = plan.described_network
+    monkeypatch.setattr(plan, "described_network", lambda *arguments: read.append(arguments) or built(*arguments))
+    monkeypatch.setattr(checkpoint, "load_file", None)
+    phases = [one_phase(SPACE, name=name, teacher=Teacher(str(path))) for name in ("first", "next")]
+    assert min(expected_work(SUPERNET, phases, 66)) > 0
+    assert read == [(path,)] * 2
 
 
 def test_expected_cost_of_a_step():

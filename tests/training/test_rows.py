@@ -31,6 +31,10 @@ def test_even_rows_give_every_phase_as_many_epochs():
 
 def test_a_table_has_a_name_or_is_given():
     own = {"full": Row(1, 0, 0.1)}
-    assert table_of(own, ROWS) is own and table_of("paper", ROWS) is ROWS["paper"]
+    assert table_of(own, ROWS) == own and table_of("paper", ROWS) is ROWS["paper"]
+    as_in_a_recipe = {"full": {"epochs": 1, "warmup_epochs": 0, "learning_rate": 0.1}, "kernel": Row(2, 0, 0.2)}
+    assert table_of(as_in_a_recipe, ROWS) == own | {"kernel": Row(2, 0, 0.2)}
+    with pytest.raises(UserError, match="rows.full has no key 'epoch'.*Did you mean 'epochs'"):
+        table_of({"full": {"epoch": 5}}, ROWS)
     with pytest.raises(UserError, match="rows 'smal' is not one of.*Did you mean 'small'"):
         table_of("smal", ROWS)

@@ -1,10 +1,13 @@
 """Schedules. Oracles: the published tables (Once-for-All on ImageNet, OFAv2's Table III), and counting by hand."""
 
 import pytest
+import torch
 
 from onceforall.architecture import path_code
+from onceforall.choices import BlockChoices, StageChoices
 from onceforall.errors import UserError
 from onceforall.search_space import SearchSpace
+from onceforall.supernets.mobilenet_v3 import OFAMobileNetV3
 from onceforall.training.phases import Teacher
 from onceforall.training.rows import SMALL_ROWS, Row
 from onceforall.training.schedules import (
@@ -15,6 +18,7 @@ from onceforall.training.schedules import (
     progressive_shrinking,
     sandwich,
 )
+from onceforall.training.validation import validation_architectures
 
 FACTORS = {"kernel_sizes": (3, 5, 7), "expand_ratios": (3, 4, 6), "depths": (2, 3, 4)}
 SPACE = SearchSpace.build(5, resolutions=tuple(range(128, 225, 4)), **FACTORS)
@@ -118,12 +122,91 @@ def test_total_epochs_are_met_by_every_schedule(name, total):
         ({"resolution": "falling"}, "'mixed', 'descending'"),
         ({"total_epochs": 3}, "4 phases"),
         ({"subnets_per_step": 0}, "subnets_per_step"),
+        ({"subnets_per_step": "two"}, "subnets_per_step 'two'"),
+        ({"rows": 5}, "rows 5: must be a row for each kind of phase, or the name of a table: small, paper, even"),
+        ({"rows": {"full": {"epochs": 5}}}, "rows.full lacks the key warmup_epochs, learning_rate"),
+        ({"rows": {"full": 5}}, "rows.full: got 5"),
     ],
 )
 def test_wrong_arguments_of_a_schedule(arguments, expected):
+    check_refused(progressive_shrinking, SMALL, arguments, expected)
+
+
+def check_refused(make, space, arguments, expected):
+    """In one line."""
     with pytest.raises(UserError, match=expected) as error:
-        progressive_shrinking(SMALL, **arguments)
+        make(space, **arguments)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "expected"),
+    [
+        (sandwich, {"subnets_per_step": "two"}, "subnets_per_step 'two': must be a whole number"),
+        (sandwich, {"subnets_per_step": True}, "subnets_per_step True"),
+        (extended_progressive_shrinking, {"exit_weights": 0.5}, "exit_weights 0.5: give 5 numbers that sum to 1"),
+        (extended_progressive_shrinking, {"exit_weights": {"desc": 1}}, "exit_weights {'desc': 1}: give 5 numbers"),
+        (extended_progressive_shrinking, {"teacher": "fixed", "teacher_guard": "maybe"}, "teacher_guard 'maybe': must"),
+        (extended_progressive_shrinking, {"train_all_exits": 1}, "train_all_exits 1: must be true or false"),
+        (extended_progressive_shrinking, {"rows": ["full"]}, r"rows \['full'\]: must be"),
+        (progressive_expansion, {"freeze_stem": "maybe"}, "freeze_stem 'maybe': must be true or false"),
+        (progressive_expansion, {"freeze_inner_kernels": "inner"}, "freeze_inner_kernels 'inner' is not one of"),
+    ],
+)
+def test_wrong_arguments_of_other_schedules(make, arguments, expected):
+    check_refused(make, ofav2_space(CODES, HEIGHTS), arguments, expected)
+
+
+# -- blocks and stages that differ -------------------------------------------------------------------------------------
+
+# the first stage: depths, kernel sizes, expansions; and the second's
+UNEVEN = SearchSpace(
+    (16,),
+    (
+        StageChoices((1,), (BlockChoices((3, 5), (3, 6)),)),
+        StageChoices((1, 2), (BlockChoices((5, 7), (4, 6)),) * 2),
+    ),
+)
+LARGEST_FIRST = [
+    ("full", ((1,), (5,), (6,)), ((2,), (7,), (6,))),
+    ("kernel", ((1,), (3, 5), (6,)), ((2,), (5, 7), (6,))),
+    ("depth", ((1,), (3, 5), (6,)), ((1, 2), (5, 7), (6,))),
+    ("expand_1", ((1,), (3, 5), (6,)), ((1, 2), (5, 7), (4, 6))),
+    ("expand_2", ((1,), (3, 5), (3, 6)), ((1, 2), (5, 7), (4, 6))),
+]
+SMALLEST_FIRST = [  # in depth 1 and 2 differ, of expansions 4 opens nothing new, for the second stage has it already
+    ("smallest", ((1,), (3,), (3,)), ((1,), (5,), (4,))),
+    ("depth", ((1,), (3,), (3,)), ((1, 2), (5,), (4,))),
+    ("expand", ((1,), (3,), (3, 6)), ((1, 2), (5,), (4, 6))),
+    ("kernel_1", ((1,), (3, 5), (3, 6)), ((1, 2), (5,), (4, 6))),
+    ("kernel_2", ((1,), (3, 5), (3, 6)), ((1, 2), (5, 7), (4, 6))),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (progressive_shrinking, LARGEST_FIRST),
+        (extended_progressive_shrinking, LARGEST_FIRST),
+        (progressive_expansion, SMALLEST_FIRST),
+    ],
+)
+def test_stages_may_have_choices_of_their_own(make, expected):
+    phases = make(UNEVEN)
+    stages = [[(s.depths, s.blocks[0].kernel_sizes, s.blocks[0].expand_ratios) for s in p.space.stages] for p in phases]
+    assert [(phase.name, *both) for phase, both in zip(phases, stages, strict=True)] == expected
+    assert phases[-1].space == UNEVEN
+    named = {name for phase in phases for name in validation_architectures(phase, 0, 1, 32)}
+    assert {"smallest", "largest"} <= named
+
+
+def test_one_factor_of_stages_that_differ():
+    phases = progressive_expansion(UNEVEN, only="depths", newest_probability=0.5)
+    assert [[stage.depths for stage in phase.space.stages] for phase in phases] == [[(1,), (1,)], [(1,), (1, 2)]]
+    assert [stage.depths for stage in phases[1].favoured.stages] == [(1,), (2,)]
+    assert {block.kernel_sizes for stage in phases[1].space.stages for block in stage.blocks} == {(3,), (5,)}
+    with pytest.raises(UserError, match="kernel_sizes 3: not among the present choices 5, 7"):
+        progressive_expansion(UNEVEN, only="depths", fixed={"kernel_sizes": 3})
 
 
 # -- extended progressive shrinking ------------------------------------------------------------------------------------
@@ -282,6 +365,9 @@ PUBLISHED_EXPANSION = [
 ]
 
 
+ALL_OF_A_KERNEL = {"weight", "rings.5", "rings.7"}
+
+
 def expansion_row(phase, favoured=False):
     space = phase.favoured if favoured else phase.space
     return phase.name, space.depths, space.expand_ratios, space.kernel_sizes, space.resolutions
@@ -311,10 +397,38 @@ def test_what_expansion_freezes(policy, frozen):
     assert {i for i, phase in enumerate(phases) if phase.freeze.stem} == (frozen if policy == "always" else set())
 
 
-@pytest.mark.parametrize("policy", ["off", "on_sample", "hard"])
-def test_which_kernels_expansion_freezes(policy):
+@pytest.mark.parametrize(
+    ("policy", "kernels_and_resolutions"),
+    [("off", ["off"] * 4), ("on_sample", ["on_sample"] * 4), ("hard", [5, 7, "off", "off"])],
+)
+def test_which_kernels_expansion_freezes(policy, kernels_and_resolutions):
     phases = progressive_expansion(PROX, mode="increasing", freeze_inner_kernels=policy)
-    assert [phase.freeze.inner_kernels for phase in phases] == ["off"] * 5 + [policy] * 4
+    assert [phase.freeze.inner_kernels for phase in phases] == ["off"] * 5 + kernels_and_resolutions
+
+
+def test_hard_freezing_goes_with_the_kernels_that_open():
+    """A network whose kernels are all there gets new blocks: their kernels have yet to learn everything."""
+    deeper = PROX.extend(depths=(1, 2, 3, 4), kernel_sizes=(3, 5, 7, 9))
+    phases = progressive_expansion(deeper, start=PROX, freeze_inner_kernels="hard")
+    assert [(phase.name, phase.freeze.inner_kernels) for phase in phases] == [("depth", "off"), ("kernel", 9)]
+    between = progressive_expansion(PROX, start=PROX.restrict(kernel_sizes=(3, 7)), freeze_inner_kernels="hard")
+    assert [phase.freeze.inner_kernels for phase in between] == [5], "its ring, and that of 7 around it"
+
+
+@pytest.mark.parametrize(
+    ("policy", "learn"),
+    [("hard", [{"weight"}, {"rings.5"}, {"rings.7"}]), ("off", [{"weight"}, {"weight", "rings.5"}, ALL_OF_A_KERNEL])],
+)
+def test_what_of_the_kernels_of_a_whole_supernet_learns(policy, learn):
+    """Also in a network that has had the largest kernel from the beginning, the largest of the phase counts."""
+    space = SearchSpace.build(2, resolutions=(16,), kernel_sizes=(3, 5, 7), expand_ratios=(2,), depths=(1,))
+    net = OFAMobileNetV3(space, num_classes=3, in_channels=1, width_mult=0.25, kernel_rule="rings").initialise()
+    conv = net.train().get_submodule("stages.0.0.paths.main.depthwise.conv")
+    for phase, expected in zip(progressive_expansion(space, freeze_inner_kernels=policy), learn, strict=True):
+        net.zero_grad()
+        net(torch.rand(2, 1, 16, 16), phase.space.largest(), phase.freeze).square().sum().backward()
+        found = {name.removeprefix("kernel_rule.") for name, p in conv.named_parameters() if p.grad is not None}
+        assert found == expected
 
 
 def test_expansion_may_take_its_numbers_by_kind_of_phase():

@@ -14,6 +14,7 @@ import pytest
 import torch
 from scipy import stats
 
+from onceforall.choices import BlockChoices, StageChoices
 from onceforall.errors import UserError
 from onceforall.runs import find_weights
 from onceforall.search_space import SearchSpace
@@ -77,6 +78,26 @@ def test_later_phases_lose_what_was_left_out_and_nothing_else():
     favoured = left[-1].favoured
     assert favoured is not None and (favoured.kernel_sizes, favoured.depths) == ((5,), (1, 2))
     assert len(left[-1].space.stages[0].blocks) == 2  # blocks that nothing runs are gone
+
+
+def test_a_phase_that_never_opened_anything_stays():
+    """Written by hand, to train all of the space once more."""
+    phases = schedule()
+    again = replace(phases[-1], name="again", epochs=3)
+    assert names(apply_verdict([*phases, again], {"at": 2, "action": "skip"}))[-2:] == ["kernel", "again"]
+    left = apply_verdict([*phases, again], {"at": 4, "action": "skip"})
+    assert names(left)[-2:] == ["expand", "again"] and left[-1].space == left[-2].space
+
+
+def test_choices_that_differ_between_stages():
+    one, two = (StageChoices(depths, (BlockChoices((3, 5), (3,)),) * depths[-1]) for depths in ((1,), (1, 2, 3)))
+    phases = schedule(space=SearchSpace((16,), (one, two)))
+    assert names(phases) == ["smallest", "depth_1", "depth_2", "kernel"]
+    for larger, smaller in pairs_of_sizes(phases[1].space, phases[0].space, 3, seed=0):
+        assert [len(stage.blocks) for stage in larger.stages] == [1, 2]
+        assert [len(stage.blocks) for stage in smaller.stages] == [1, 1]
+    left = apply_verdict(phases, {"at": 2, "action": "skip"})
+    assert [stage.depths for stage in left[-1].space.stages] == [(1,), (1, 2)]
 
 
 def test_a_resolution_is_left_out():

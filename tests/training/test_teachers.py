@@ -93,6 +93,32 @@ def test_calibrated_it_keeps_statistics_for_each_resolution():
     torch.testing.assert_close(alone, teacher.soft_targets(images(), 24)[:1], atol=1e-5, rtol=1e-5)
 
 
+def test_calibrated_it_follows_the_rule_that_is_given():
+    """One pass of all images, and not the mean of the batches' variances."""
+    batches = [images(24, 4, seed=1), 3 * images(24, 4, seed=2) + 1]
+    answers = []
+    for rule in ("reference", "population"):
+        twin = calibrate(uneven(largest_of(small_supernet())), batches, rule).eval()
+        teacher = TeacherNetwork(
+            uneven(largest_of(small_supernet())), Teacher("first", batchnorm="calibrated"), lambda _: batches, rule
+        )
+        answers.append(teacher.soft_targets(images(), 24))
+        torch.testing.assert_close(answers[-1], twin(images()).detach())
+    assert not torch.allclose(*answers, atol=1e-3)
+
+
+def test_statistics_that_are_in_place_are_not_copied_again(monkeypatch):
+    network = uneven(largest_of(small_supernet()))
+    teacher = TeacherNetwork(network, Teacher("first", batchnorm="calibrated"), lambda size: [images(size)])
+    for size in (24, 16):
+        teacher.soft_targets(images(size), size)
+    copied = []
+    monkeypatch.setattr(network, "named_buffers", lambda: copied.append(1) or iter(()))
+    for size, copies in ((16, 0), (16, 0), (24, 1), (24, 1), (16, 2)):
+        teacher.soft_targets(images(size), size)
+        assert len(copied) == copies
+
+
 @pytest.mark.parametrize(("wanted", "at_16", "at_24"), [("student", 16, 24), ("native", 24, 24)])
 def test_which_resolution_it_wants(wanted, at_16, at_24):
     teacher = TeacherNetwork(largest_of(small_supernet()), Teacher("first", input=wanted), no_images)

@@ -1,6 +1,7 @@
 """Which sub-networks judge a phase, and that judging leaves no trace in the supernet."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from onceforall.supernets.mobilenet_v3 import OFAMobileNetV3
 from onceforall.training.distributed import World
 from onceforall.training.ledger import Ledger
 from onceforall.training.options import RunOptions
-from onceforall.training.validation import Validator, validation_architectures
+from onceforall.training.validation import Validator, is_best, validation_architectures
 from tiny_runs import one_phase, striped, two_stages
 
 DATA, CPU = striped(), torch.device("cpu")
@@ -106,6 +107,39 @@ def test_scores_are_those_of_an_evaluation():
         supernet, [SPACE.largest()], classification(), DATA, split="validation", calibration_images=32
     )
     assert scores["largest"] == pytest.approx(expected.metrics, nan_ok=True)
+
+
+def test_numbers_are_those_of_python():
+    """Those of numpy could be written into a state, but not read again."""
+    found = validator()
+    measure = found.task.measure
+    found.task = replace(found.task, measure=lambda b: {k: np.float32(v) for k, v in measure(b).items()})
+    score = found.score(two_stages(seed=5), SPACE.largest(), one_phase(SPACE), images=6)
+    assert {type(value) for value in score.values()} == {float}
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("mean", "best", "higher", "expected"),
+    [
+        (0.5, None, True, True),
+        (NAN, None, True, True),
+        (0.5, NAN, True, True),
+        (0.5, NAN, False, True),
+        (0.5, INF, True, True),
+        (NAN, 0.5, True, False),
+        (NAN, 0.5, False, False),
+        (INF, 0.5, True, False),
+        (-INF, 0.5, False, False),
+        (0.6, 0.5, True, True),
+        (0.6, 0.5, False, False),
+        (0.5, 0.5, True, False),
+    ],
+)
+def test_what_is_best_so_far(mean, best, higher, expected):
+    assert is_best(mean, best, higher) is expected
 
 
 def test_a_part_of_the_images_and_all_of_them(monkeypatch):

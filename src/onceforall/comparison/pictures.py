@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onceforall.errors import UserError
-from onceforall.evaluation.pareto import renamed_into_place
+from onceforall.evaluation.pareto import write_figure
 from onceforall.report.figures import PART_COLOURS, cost_figure
 from onceforall.report.wording import SHARES, escaped, sentence, words
 
@@ -30,12 +30,9 @@ def write_pictures(contents: Contents, folder: Path) -> list[Path]:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise UserError("no pictures: matplotlib is missing; pip install 'onceforall[report]'.") from error
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in PICTURES]
     for path, draw in zip(paths, (_training, _scores, _convergence), strict=True):
-        figure = draw(contents)
-        with renamed_into_place(path) as draft:
-            figure.savefig(draft, format="png", dpi=130)
+        write_figure(draw(contents), path, format="png", dpi=130)
     return paths
 
 

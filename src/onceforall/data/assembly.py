@@ -16,7 +16,7 @@ from onceforall.data.cache import Progress, Storage, cached_images, storage_for
 from onceforall.data.images import ImageData
 from onceforall.data.listing import Listing
 from onceforall.data.preparation import FITS, Preparation, check_whole, to_stored
-from onceforall.data.splits import assign_splits, groups_from_csv, groups_from_pattern, kept_splits
+from onceforall.data.splits import assign_splits, check_grouping, copies_across, kept_splits, named_groups
 from onceforall.errors import UserError, check_choice
 
 __all__ = ["DataOptions", "data_from_arrays", "data_from_files"]
@@ -59,10 +59,7 @@ class DataOptions:
             check_whole("maximum", self.maximum, 1, 65535)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise UserError(f"seed {self.seed!r} must be a whole number.")
-        if self.group_pattern is not None and self.group_csv is not None:
-            raise UserError("group_pattern and group_csv exclude each other; give one.")
-        if (self.group_csv is None) != (self.group_column is None):
-            raise UserError("group_csv and group_column go together; give both, as in manifest.csv and patient_id.")
+        check_grouping(self.group_pattern, self.group_csv, self.group_column)
         if (self.mean is None) != (self.std is None):
             raise UserError("mean and std go together; give both or neither (then they are measured).")
 
@@ -149,13 +146,8 @@ def _channels(images: np.ndarray) -> int:
 
 
 def _groups(listing: Listing, options: DataOptions) -> list[str] | None:
-    if options.group_pattern is not None:
-        return groups_from_pattern(listing.files, options.group_pattern)
-    if options.group_csv is not None and options.group_column is not None:
-        path = Path(options.group_csv).expanduser()
-        path = path if path.is_absolute() or path.is_file() else listing.root / path
-        return groups_from_csv(listing.files, path, options.group_column)
-    return None if listing.groups is None else list(listing.groups)
+    named = named_groups(listing.files, listing.root, options.group_pattern, options.group_csv, options.group_column)
+    return list(listing.groups) if named is None and listing.groups is not None else named
 
 
 def _split(listing: Listing, groups: list[str] | None, rows: Sequence[int], options: DataOptions) -> list[str]:
@@ -229,14 +221,8 @@ def _assemble(
         preparation=preparation,
         augmentation=options.augmentation,
         groups=groups,
-        facts={**facts, "copies_across_splits": _copies_across(digests, splits)},
+        facts={**facts, "copies_across_splits": copies_across(digests, splits)},
     )
-
-
-def _copies_across(digests: Sequence[str], splits: Sequence[str]) -> int:
-    """Number of validation and test images that stand byte-identical among the training images."""
-    trained = {digest for digest, split in zip(digests, splits, strict=True) if split == "train"}
-    return sum(split != "train" and digest in trained for digest, split in zip(digests, splits, strict=True))
 
 
 def mean_and_std(images: np.ndarray, rows: np.ndarray, maximum: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

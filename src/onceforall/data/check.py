@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any, final
 
 from onceforall.data.decoding import UnreadableImage, decode, read_header
-from onceforall.data.folder import split_folders
+from onceforall.data.folder import list_folder, split_folders
+from onceforall.data.label_schemes import LabelScheme
 from onceforall.data.listing import IMAGE_SUFFIXES, existing_folder, files_below, subfolders
 from onceforall.data.msd import is_volume_folder
-from onceforall.data.retinal_oct import is_retinal_oct, patient_of
-from onceforall.data.splits import SPLITS
+from onceforall.data.retinal_oct import is_retinal_oct, list_retinal_oct, patient_of
+from onceforall.data.splits import SPLITS, assign_splits
 from onceforall.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
 from onceforall.data.volume_check import VolumeReport, check_volumes
-from onceforall.errors import check_choice
+from onceforall.data.volumes import CLIP
+from onceforall.errors import UserError, check_choice
 
 __all__ = ["DataReport", "check_data"]
 
 UNDIVIDED = "undivided"  # the split of a layout that gives none
+LISTINGS = {"folder": list_folder, "tiny_imagenet": list_tiny_imagenet, "retinal_oct": list_retinal_oct}
 SHOWN = 10  # entries of a list that the text shows
 
 
@@ -34,6 +37,7 @@ class DataReport:
     byte-identical images that stand in several classes or splits; `copies_within` counts the superfluous ones inside
     one class and split. `ignored` are files that lie outside the class folders. For retinal OCT, `patients` counts the
     patients of each split, `shared_patients` are those in several split folders, `unnamed` files that name no patient.
+    `undividable` says why training would not divide the images, empty where it would.
     """
 
     root: str
@@ -50,6 +54,7 @@ class DataReport:
     patients: dict[str, int]
     shared_patients: tuple[str, ...]
     unnamed: tuple[str, ...]
+    undividable: str
 
     @property
     def errors(self) -> list[str]:
@@ -77,7 +82,7 @@ class DataReport:
                     found.append(f"no {split} images of class {', '.join(lacking)}; add some or remove that folder")
         if self.unreadable:
             found.append(f"{len(self.unreadable)} file(s) cannot be read as images; mend, remove or skip them")
-        return found
+        return found or [self.undividable] * bool(self.undividable)
 
     @property
     def warnings(self) -> list[str]:
@@ -161,18 +166,26 @@ def _block(title: str, entries: Sequence[str]) -> list[str]:
 
 
 def check_data(
-    path: str | Path, kind: str = "auto", progress: Callable[[str, int, int], None] | None = None
+    path: str | Path,
+    kind: str = "auto",
+    scheme: str | LabelScheme = "classes",
+    stride: int = 8,
+    clip: tuple[float, float] = CLIP,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> DataReport | VolumeReport:
     """Read and decode every file of a data folder once and report what it holds.
 
-    `kind`: "auto", "folder", "tiny_imagenet", "retinal_oct" or "volumes" (see `check_volumes`). A bad file, an empty
-    class or a single class is reported, not raised; a missing or empty folder raises `UserError`.
+    `kind`: "auto", "folder", "tiny_imagenet", "retinal_oct" or "volumes"; of these alone are `scheme`, `stride` and
+    `clip` (see `check_volumes`). A bad file, an empty class, a single class or one with too few images to be divided by
+    the default fractions is reported, not raised; a missing or empty folder raises `UserError`.
     `progress(job, done, total)` is called with job "check".
     """
     check_choice("kind", kind, ("auto", "folder", "tiny_imagenet", "retinal_oct", "volumes"))
     root = existing_folder(path)
     if kind == "volumes" or (kind == "auto" and is_volume_folder(root)):
-        return check_volumes(path, progress=progress)
+        return check_volumes(path, scheme, stride, clip, progress)
+    if (scheme, stride, tuple(clip)) != ("classes", 8, CLIP):
+        raise UserError(f"{str(path)!r} holds images; scheme, stride and clip are of volumes: leave them out.")
     if kind == "auto":
         kind = "retinal_oct" if is_retinal_oct(root) else "tiny_imagenet" if is_tiny_imagenet(root) else "folder"
     splits, classes, entries = _tiny_entries(root) if kind == "tiny_imagenet" else _folder_entries(root)
@@ -217,7 +230,18 @@ def check_data(
         patients={split: sum(split in where for where in homes.values()) for split in splits if homes},
         shared_patients=tuple(sorted(patient for patient, where in homes.items() if len(where) > 1)),
         unnamed=unnamed,
+        undividable=_undividable(root, kind),
     )
+
+
+def _undividable(root: Path, kind: str) -> str:
+    """Why training would refuse to divide the images by the default fractions; empty where it would not."""
+    try:
+        listing = LISTINGS[kind](root)
+        assign_splits(listing.files, listing.labels, listing.classes, listing.splits, listing.groups)
+    except UserError as error:
+        return str(error).removesuffix(".")
+    return ""
 
 
 def _places(group: Sequence[tuple[str, str, str]]) -> set[tuple[str, str]]:

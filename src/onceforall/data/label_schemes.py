@@ -12,6 +12,7 @@ from onceforall.errors import UserError, check_choice, check_keys
 __all__ = ["BRATS_REGIONS", "OUTSIDE", "SCHEMES", "LabelScheme", "label_scheme", "scheme_from_labels"]
 
 KINDS = ("softmax", "regions")
+IGNORE = "ignore"  # nnU-Net's name for voxels that were not labelled
 OUTSIDE = 255  # the label of voxels that lie outside the real volume (padding)
 
 
@@ -48,6 +49,8 @@ class LabelScheme:
             raise UserError(f"label scheme {self.name!r}: a label value belongs to two classes; only regions overlap.")
         if self.kind == "regions" and 0 in values:
             raise UserError(f"label scheme {self.name!r}: value 0 is background and belongs to no region.")
+        if self.kind == "regions":
+            self._check_order()
 
     @property
     def num_outputs(self) -> int:
@@ -63,6 +66,11 @@ class LabelScheme:
     def values(self) -> tuple[int, ...]:
         """All label values that may be stored, ascending, 0 among them."""
         return tuple(sorted({0, *(value for member in self.members for value in member)}))
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        """The value that `to_labels` writes for each output: its lowest that none of the later outputs has."""
+        return tuple(self._own_value(i) for i in range(self.num_outputs))
 
     def table(self) -> np.ndarray:
         """(256, num_outputs) bool: row v tells to which outputs the stored value v belongs.
@@ -84,11 +92,10 @@ class LabelScheme:
         Softmax: the most probable class (its lowest value). Regions: of those with a probability of 0.5 or more the
         last listed, that is the smallest, with a value that none of the later regions has.
         """
-        written = [self._own_value(i) for i in range(self.num_outputs)]
         if self.kind == "softmax":
-            return np.array(written, np.uint8)[probabilities.argmax(axis=0)]
+            return np.array(self.written, np.uint8)[probabilities.argmax(axis=0)]
         labels = np.zeros(probabilities.shape[1:], np.uint8)
-        for value, region in zip(written, probabilities, strict=True):
+        for value, region in zip(self.written, probabilities, strict=True):
             labels[region >= 0.5] = value
         return labels
 
@@ -104,6 +111,15 @@ class LabelScheme:
         members = tuple(tuple(member) for member in values["members"])
         return cls(values["name"], values["kind"], tuple(values["outputs"]), members)
 
+    def _check_order(self) -> None:
+        for i, later in enumerate(self.members):
+            for earlier, values in zip(self.outputs[:i], self.members[:i], strict=True):
+                if set(values) < set(later):
+                    raise UserError(
+                        f"label scheme {self.name!r}: region {self.outputs[i]!r} holds all of {earlier!r} and would "
+                        "be written over it; list regions from the largest to the smallest."
+                    )
+
     def _own_value(self, output: int) -> int:
         later = {value for member in self.members[output + 1 :] for value in member}
         own = [value for value in self.members[output] if value not in later]
@@ -113,20 +129,27 @@ class LabelScheme:
 def scheme_from_labels(labels: Mapping[str, Any], name: str = "classes") -> LabelScheme:
     """The scheme of a `dataset.json`: {"0": "background", "1": "Anterior"} (MSD) or {"background": 0, ...} (nnU-Net).
 
-    A name with several values, as in {"whole tumour": [1, 2, 3]}, makes it a scheme of regions. Raises `UserError`.
+    A name with several values, as in {"whole tumour": [1, 2, 3]}, makes it a scheme of regions, those with the most
+    values first. Raises `UserError`, also for nnU-Net's label "ignore".
     """
     given: dict[str, tuple[int, ...]] = {}
     for key, entry in labels.items():
         text, values = (entry, key) if isinstance(entry, str) else (key, entry)
         if text in given:
             raise UserError(f"label name {text!r} stands twice in dataset.json; give each value a name of its own.")
+        if text == IGNORE:
+            raise UserError(
+                f"label {IGNORE!r} in dataset.json marks voxels that were not labelled, which are not supported; label "
+                "them and take it out, or give it another name to train it as a class."
+            )
         given[text] = tuple(_whole(value, text) for value in (values if isinstance(values, list) else [values]))
     background = [text for text, values in given.items() if values == (0,)]
     if len(background) != 1:
         raise UserError("labels in dataset.json name no background or several; give the value 0 to exactly one.")
     if any(len(values) > 1 for values in given.values()):
-        regions = {text: values for text, values in given.items() if text != background[0]}
-        return LabelScheme(name, "regions", tuple(regions), tuple(regions.values()))
+        regions = [(text, values) for text, values in given.items() if text != background[0]]
+        regions.sort(key=lambda region: -len(set(region[1])))
+        return LabelScheme(name, "regions", tuple(t for t, _ in regions), tuple(v for _, v in regions))
     ordered = sorted(given.items(), key=lambda item: item[1])
     return LabelScheme(name, "softmax", tuple(t for t, _ in ordered), tuple(v for _, v in ordered))
 

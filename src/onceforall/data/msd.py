@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from onceforall.data.label_schemes import scheme_from_labels
 from onceforall.data.listing import files_below
 from onceforall.data.nifti import NIFTI_SUFFIXES, nifti_stem
 from onceforall.errors import UserError, suggestion
@@ -116,7 +117,23 @@ def _description(root: Path) -> dict[str, Any]:
             raise UserError(f"{str(path)!r}: {key} must be an object, as in {{'0': 'MRI'}}; correct it.")
         if key != "labels" and not all(str(number).isdecimal() for number in described.get(key, {})):
             raise UserError(f"{str(path)!r}: the keys of {key} must be whole numbers, as in {{'0': 'MRI'}}.")
+    _check_region_order(path, described)
     return described
+
+
+def _check_region_order(path: Path, described: Mapping[str, Any]) -> None:
+    """Refuse nnU-Net's `regions_class_order` where it wants other label values written than `LabelScheme` writes."""
+    order, labels = described.get("regions_class_order"), described.get("labels", {})
+    if order is None:
+        return
+    scheme = scheme_from_labels(labels)
+    written = dict(zip(scheme.outputs, scheme.written, strict=True))
+    ours = [written[name] for name in labels if name in scheme.foreground]
+    if scheme.kind == "regions" and order != ours:
+        raise UserError(
+            f"{str(path)!r}: regions_class_order is {order}, but for these regions {ours} is written, the lowest value "
+            "that no smaller region has; correct it or take it out."
+        )
 
 
 def _by_stem(root: Path, folder: str, problems: list[str]) -> dict[str, str]:

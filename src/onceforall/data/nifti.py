@@ -2,6 +2,7 @@
 
 import gzip
 import importlib
+import math
 import zlib
 from pathlib import Path
 from typing import Any, final
@@ -52,7 +53,7 @@ def read_nifti(path: Path | str, name: str = "") -> tuple[np.ndarray, np.ndarray
     """The array of a file as it is stored (scaled, any number of dimensions) and its affine (4, 4) in mm.
 
     `name` stands for the path in errors. Raises `UnreadableVolume`: a missing file, something other than NIfTI, a
-    truncated file, a spacing of zero.
+    damaged header, a truncated file, a spacing of zero.
     """
     library = nibabel()
     name = name or str(path)
@@ -62,21 +63,28 @@ def read_nifti(path: Path | str, name: str = "") -> tuple[np.ndarray, np.ndarray
     if size not in HEADER_SIZES or len(data) < size:
         raise UnreadableVolume(name, _what_else(data))
     kind = library.Nifti1Image if size == 348 else library.Nifti2Image
+    wrong = library.spatialimages.HeaderDataError, library.filebasedimages.ImageFileError
     try:
         header = kind.header_class(data[:size], check=False)
         spacing = np.abs(header["pixdim"][1:4])
-        if not (np.isfinite(spacing).all() and (spacing > 0.0).all()):
-            raise UnreadableVolume(name, f"has a spacing of {spacing.tolist()} mm; correct the header's pixdim")
         image = kind.from_bytes(data)
         affine = np.asarray(image.affine, np.float64)
-        if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-            raise UnreadableVolume(name, "has an affine with a spacing of zero; correct the header's sform and qform")
+        if min(image.shape, default=0) < 1:
+            raise ValueError(f"its shape is {image.shape}")
+    except (*wrong, ValueError, OverflowError) as error:
+        reason = f"has a damaged header ({error}); copy or download it again, or write it again as .nii or .nii.gz"
+        raise UnreadableVolume(name, reason) from None
+    if header["magic"].item().startswith(b"ni"):
+        raise UnreadableVolume(name, "is one half of a pair .hdr and .img; write both as one .nii or .nii.gz")
+    if not (np.isfinite(spacing).all() and (spacing > 0.0).all()):
+        raise UnreadableVolume(name, f"has a spacing of {spacing.tolist()} mm; correct the header's pixdim")
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        raise UnreadableVolume(name, "has an affine with a spacing of zero; correct the header's sform and qform")
+    try:
+        if math.prod(image.shape) * header.get_data_dtype().itemsize > len(data):
+            raise ValueError("fewer voxels than the header says")
         array = np.asanyarray(image.dataobj)
-    except (library.spatialimages.HeaderDataError, library.filebasedimages.ImageFileError) as error:
-        raise UnreadableVolume(name, f"is no NIfTI file ({error}); write it again as .nii or .nii.gz") from None
-    except (OSError, ValueError) as error:
-        if isinstance(error, UnreadableVolume):
-            raise
+    except (OSError, ValueError, OverflowError, MemoryError):
         raise UnreadableVolume(name, "is truncated: voxels are missing at its end; copy or download it again") from None
     if array.dtype.fields is not None or array.dtype.kind == "c":
         raise UnreadableVolume(name, f"has voxels of type {array.dtype}; give one real number for each voxel")

@@ -20,9 +20,12 @@ __all__ = [
     "SPLITS",
     "assign_splits",
     "by_hash",
+    "check_grouping",
+    "copies_across",
     "groups_from_csv",
     "groups_from_pattern",
     "kept_splits",
+    "named_groups",
     "write_split_file",
 ]
 
@@ -263,6 +266,35 @@ def groups_from_csv(files: Sequence[str], path: Path, column: str) -> list[str]:
             f"name them in column {key!r} relative to the data folder."
         )
     return groups
+
+
+def check_grouping(pattern: str | None, table: str | Path | None, column: str | None) -> None:
+    """Raise `UserError` where `group_pattern`, `group_csv` and `group_column` do not go together."""
+    if pattern is not None and table is not None:
+        raise UserError("group_pattern and group_csv exclude each other; give one.")
+    if (table is None) != (column is None):
+        raise UserError("group_csv and group_column go together; give both, as in manifest.csv and patient_id.")
+
+
+def named_groups(
+    files: Sequence[str], root: Path, pattern: str | None, table: str | Path | None, column: str | None
+) -> list[str] | None:
+    """The group of each file by `group_pattern`, or by `group_csv` and `group_column`; None where none is given.
+
+    A relative table that is not found where one is lies in `root`. Raises `UserError`.
+    """
+    if pattern is not None:
+        return groups_from_pattern(files, pattern)
+    if table is None or column is None:
+        return None
+    path = Path(table).expanduser()
+    return groups_from_csv(files, path if path.is_absolute() or path.is_file() else root / path, column)
+
+
+def copies_across(digests: Sequence[str], splits: Sequence[str]) -> int:
+    """Number of validation and test inputs that stand identical among the training inputs."""
+    trained = {digest for digest, split in zip(digests, splits, strict=True) if split == "train"}
+    return sum(split != "train" and digest in trained for digest, split in zip(digests, splits, strict=True))
 
 
 def kept_splits(

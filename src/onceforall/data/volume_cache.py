@@ -163,7 +163,8 @@ def _decoded(
     """Each subject prepared, or its problems, in order."""
 
     def one(i: int) -> _Prepared | tuple[str, ...]:
-        case = read_case(listing.root, listing.images[i], listing.labels[i], preparation.channels, scheme, stride)
+        files, label = listing.images[i], listing.labels[i]
+        case = read_case(listing.root, files, label, preparation.channels, scheme, stride, preparation.clip)
         if case.volume is None or case.affine is None or case.labels is None or case.problems:
             return case.problems
         try:

@@ -31,12 +31,18 @@ class VolumeCase:
 
 
 def read_case(
-    root: Path, images: Sequence[str], label: str, channels: int | None, scheme: LabelScheme | None, stride: int
+    root: Path,
+    images: Sequence[str],
+    label: str,
+    channels: int | None,
+    scheme: LabelScheme | None,
+    stride: int,
+    clip: tuple[float, float] = CLIP,
 ) -> VolumeCase:
     """Read the image files and the label of a subject below `root` and look for all that keeps it from being used.
 
     `channels` are those expected in all (None: any); `scheme` None: any label values; `stride`: the total stride of
-    the network, below which no side may be.
+    the network, below which no side may be; `clip`: the percentiles between which a volume must not be constant.
     """
     problems: list[str] = []
     parts: list[tuple[str, np.ndarray, np.ndarray]] = []
@@ -47,7 +53,7 @@ def read_case(
             problems.append(_line(file, error.reason))
     expected = 1 if len(images) > 1 else channels
     for file, volume, _ in parts:
-        problems += [_line(file, text) for text in _volume_problems(volume, expected, stride)]
+        problems += [_line(file, text) for text in _volume_problems(volume, expected, stride, clip)]
     for file, volume, affine in parts[1:]:
         problems += [_line(file, text) for text in difference(parts[0], volume.shape[1:], affine)]
     labels = None
@@ -72,7 +78,7 @@ def _line(file: str, text: str) -> str:
     return f"{file}: {text}"
 
 
-def _volume_problems(volume: np.ndarray, channels: int | None, stride: int) -> list[str]:
+def _volume_problems(volume: np.ndarray, channels: int | None, stride: int, clip: tuple[float, float]) -> list[str]:
     found = []
     have, shape = len(volume), volume.shape[1:]
     if channels is not None and have != channels:
@@ -91,7 +97,7 @@ def _volume_problems(volume: np.ndarray, channels: int | None, stride: int) -> l
         bad = int(np.count_nonzero(~np.isfinite(volume)))
         found.append(f"has {bad} voxels that are not finite (NaN); replace them, for example by 0")
     else:
-        deviations = [statistics_of(channel, CLIP)[-1] for channel in volume]
+        deviations = [statistics_of(channel, clip)[-1] for channel in volume]
         for i in (i for i, deviation in enumerate(deviations) if deviation == 0):
             where = f"in channel {i} " if have > 1 else ""
             found.append(

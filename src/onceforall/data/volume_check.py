@@ -14,7 +14,7 @@ from onceforall.data.msd import VolumeListing, list_volumes
 from onceforall.data.nifti import nibabel
 from onceforall.data.splits import SPLITS
 from onceforall.data.volume_cases import VolumeCase, read_case
-from onceforall.data.volumes import spacing_of
+from onceforall.data.volumes import CLIP, spacing_of
 
 __all__ = ["VolumeReport", "check_volumes"]
 
@@ -101,13 +101,15 @@ def check_volumes(
     path: str | Path,
     scheme: str | LabelScheme = "classes",
     stride: int = 8,
+    clip: tuple[float, float] = CLIP,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> VolumeReport:
     """Read every file of a folder of volumes once and report what it holds.
 
     `scheme` says which label values are allowed ("classes": those that `dataset.json` names, any without one);
-    `stride` is the total stride of the network. Bad files are reported, not raised; a folder of another layout raises
-    `UserError`. `progress(job, done, total)` is called with job "check".
+    `stride` is the total stride of the network, `clip` the percentiles of the preparation, between which no volume may
+    be constant. Bad files are reported, not raised; a folder of another layout raises `UserError`.
+    `progress(job, done, total)` is called with job "check".
     """
     listing = list_volumes(path)
     named = scheme == "classes" and listing.classes is None
@@ -115,7 +117,7 @@ def check_volumes(
     channels = len(listing.modalities) or None
     found = _Findings(listing)
     for i in range(len(listing.subjects)):
-        case = read_case(listing.root, listing.images[i], listing.labels[i], channels, values, stride)
+        case = read_case(listing.root, listing.images[i], listing.labels[i], channels, values, stride, clip)
         if channels is None and case.volume is not None:
             channels = len(case.volume)  # the first subject decides for the others
         found.add(i, case)
@@ -167,7 +169,7 @@ class _Findings:
         if self.voxels and not any(value > 0 for value in self.voxels):
             errors.append("no label has a voxel above 0: there is nothing to learn; check the label files")
         if len(self.listing.subjects) < len(SPLITS):
-            warnings.append(
+            errors.append(
                 f"{len(self.listing.subjects)} subject(s) cannot be divided into {', '.join(SPLITS)}; add subjects, or "
                 "train with data.test_fraction=0"
             )

@@ -13,7 +13,7 @@ from onceforall.data.label_schemes import LabelScheme, label_scheme, scheme_from
 from onceforall.data.msd import VolumeListing, list_volumes
 from onceforall.data.nifti import UnreadableVolume, read_labels, read_volume
 from onceforall.data.preparation import check_whole
-from onceforall.data.splits import SPLITS, assign_splits, groups_from_pattern, kept_splits
+from onceforall.data.splits import SPLITS, assign_splits, check_grouping, copies_across, kept_splits, named_groups
 from onceforall.data.volume_augmentation import VolumeAugmentation
 from onceforall.data.volume_cache import CachedVolumes, cached_volumes, unusable
 from onceforall.data.volume_data import VolumeData
@@ -43,6 +43,8 @@ class VolumeOptions:
     seed: int = 0
     split_csv: str | Path | None = None
     group_pattern: str | None = None
+    group_csv: str | Path | None = None
+    group_column: str | None = None
     subjects: int | None = None
     augmentation: VolumeAugmentation = dataclasses.field(default_factory=VolumeAugmentation)
     cache_dir: str | Path | None = None
@@ -53,6 +55,7 @@ class VolumeOptions:
         check_choice("mode", self.mode, MODES)
         if self.mode == "patches" and self.fit != "pad":
             raise UserError(f"fit {self.fit!r} is for mode 'whole'; in mode 'patches' volumes keep their own grid.")
+        check_grouping(self.group_pattern, self.group_csv, self.group_column)
         self.preparation(1)  # checks these values
         check_whole("stride", self.stride, 1, 1024)
         if self.subjects is not None:
@@ -84,6 +87,8 @@ def load_volumes(
     seed: int = 0,
     split_csv: str | Path | None = None,
     group_pattern: str | None = None,
+    group_csv: str | Path | None = None,
+    group_column: str | None = None,
     subjects: int | None = None,
     augmentation: VolumeAugmentation | None = None,
     cache_dir: str | Path | None = None,
@@ -100,7 +105,8 @@ def load_volumes(
       resampled to it in prediction.
     - `stride`: the total stride of the network; a volume with a shorter side is refused.
     - `validation_fraction`, `test_fraction`, `seed`: the split by subject. `group_pattern` (a regular expression with
-      one bracketed part, for file names) says which files are of one subject; without it each is one of its own.
+      one bracketed part, for file names) or `group_csv` and `group_column` (a table, in the folder unless found where
+      one is) say which files are of one subject; without them each is one of its own.
     - `split_csv`: a table with columns file and split, such as a run's `splits.csv`: what it names keeps its split.
     - `subjects`: only the first n.
     - `augmentation`: of training batches. `cache_dir`: where prepared volumes are kept (default `$ONCEFORALL_CACHE` or
@@ -122,6 +128,8 @@ def load_volumes(
         seed=seed,
         split_csv=split_csv,
         group_pattern=group_pattern,
+        group_csv=group_csv,
+        group_column=group_column,
         subjects=subjects,
         augmentation=augmentation or VolumeAugmentation(),
         cache_dir=cache_dir,
@@ -135,10 +143,9 @@ def load_volumes(
 
 def volumes_from_listing(listing: VolumeListing, options: VolumeOptions) -> VolumeData:
     """Split, decode (or find in the cache) and describe the volumes of a listing. Raises `UserError`."""
-    groups = list(listing.subjects)
     files = [own[0] for own in listing.images]
-    if options.group_pattern is not None:
-        groups = groups_from_pattern(files, options.group_pattern)
+    groups = named_groups(files, listing.root, options.group_pattern, options.group_csv, options.group_column)
+    groups = groups or list(listing.subjects)
     splits = _split(files, groups, options)  # fails before minutes of decoding, not after
     scheme = _scheme(listing, options.scheme)
     preparation = options.preparation(_channels(listing))
@@ -155,7 +162,7 @@ def volumes_from_listing(listing: VolumeListing, options: VolumeOptions) -> Volu
         "spacings": {"least": low.round(4).tolist(), "greatest": high.round(4).tolist()},
         "sizes": {"least": sizes.min(axis=0).tolist(), "greatest": sizes.max(axis=0).tolist()},
         "empty_labels": sum(not any(value > 0 for value in counts) for counts in stored.counts),
-        "copies_across_splits": _copies_across(stored.digests, splits),
+        "copies_across_splits": copies_across(stored.digests, splits),
     }
     return VolumeData(
         name=listing.name,
@@ -232,9 +239,3 @@ def _check_foreground(stored: CachedVolumes, listing: VolumeListing) -> None:
         raise UserError(
             f"no label in {str(listing.root)!r} has a voxel above 0; there is nothing to learn: check the files."
         )
-
-
-def _copies_across(digests: Sequence[str], splits: Sequence[str]) -> int:
-    """Number of validation and test volumes that stand identical among the training volumes."""
-    trained = {digest for digest, split in zip(digests, splits, strict=True) if split == "train"}
-    return sum(split != "train" and digest in trained for digest, split in zip(digests, splits, strict=True))

@@ -90,6 +90,8 @@ def export(
     try:
         run = open_run(run_dir, data, phase)
     except UserError as error:
+        if data is not None:
+            raise
         raise UserError(
             f"{error} Export needs the data of the run: without them normalisation cannot be calibrated, and the "
             "accuracy of the file would be unknown. Say by --data where they are."

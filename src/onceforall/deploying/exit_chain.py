@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from onceforall.architecture import Architecture
 from onceforall.bundles import ANSWER, INPUT, Part, open_session
 from onceforall.errors import UserError, check_choice
-from onceforall.evaluation.latency import time_callables, torch_threads
+from onceforall.evaluation.latency import IN_TURN, time_callables, torch_threads
 from onceforall.exporting.onnx_model import to_onnx
 from onceforall.exporting.openvino_model import to_openvino, write_openvino
 from onceforall.exporting.options import ExportOptions
@@ -47,7 +47,6 @@ Segment = tuple[int, int, bool]
 
 MAPS = "maps"
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
-TIMING = {"warmup_seconds": 0.02, "min_runs": 5, "max_seconds": 0.05, "rounds": 5}
 BATCHES = (1, 32)  # with which the files are compared
 
 
@@ -201,5 +200,5 @@ def time_segments(net: Supernet, segments: Iterable[Segment]) -> dict[Segment, f
         noise = np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32)
         calls.append(partial(session.run, None, {part.reads: noise}))
     with torch_threads(1):
-        timed = time_callables(calls, engine="onnxruntime", precision="float32", **TIMING)
+        timed = time_callables(calls, engine="onnxruntime", precision="float32", **IN_TURN)
     return {segment: latency.median_ms for segment, latency in zip(wanted, timed, strict=True)}

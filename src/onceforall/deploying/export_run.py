@@ -73,7 +73,7 @@ def front_picture(run: Run, architecture: Architecture) -> bytes | None:
     digest = architecture.digest()
     for split in ("validation", "test"):
         try:
-            rows = read_results(run.folder, split)["rows"]
+            rows = read_results(run.folder, split, run.phase)["rows"]
         except UserError:
             continue
         metric = run.task.metric

@@ -92,7 +92,8 @@ def plan_fine_tuning(
         from_scratch: begin with untrained weights, to see what those of the parent are worth.
         progress: told of how far reading the data is.
 
-    Raises `UserError` for an architecture that the parent has not, and for data of another kind.
+    Raises `UserError` for an architecture that the parent has not, for data of another kind, and where the parent is a
+    family and no data are given.
     """
     parent = Path(parent)
     described, recipe = read_run(parent)
@@ -203,9 +204,11 @@ def _recipe(
     recipe: Recipe, described: Mapping[str, Any], parent: Path, changes: Sequence[str], data: str | Path | None
 ) -> Recipe:
     """The recipe of the new run: prepared as before, known files in their splits, no phase of the old schedule."""
-    options = replace(
-        prepared_alike(recipe.data, described["data"]["preparation"]), split_csv=str((parent / SPLITS).resolve())
-    )
+    splits = parent / SPLITS
+    if data is None and not splits.is_file():
+        raise UserError(f"{parent} has no {SPLITS}: a family tells nothing of its data; give some by --data.")
+    kept = str(splits.resolve()) if splits.is_file() else None
+    options = replace(prepared_alike(recipe.data, described["data"]["preparation"]), split_csv=kept)
     base = replace(
         recipe,
         name="fine-tuning",
@@ -222,6 +225,8 @@ def _recipe(
 
 def _other_data(options: DataOptions, path: Path, parent: Path) -> DataOptions:
     """Options for other data, which are prepared alike; what only chose among the old ones is dropped."""
+    if not path.is_dir():
+        raise UserError(f"--data {path}: there is no such folder.")
     volumes = (path / "imagesTr").is_dir()
     if volumes != (options.kind == "volumes"):
         kinds = ("volumes", "images") if volumes else ("images", "volumes")

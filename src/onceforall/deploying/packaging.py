@@ -29,6 +29,7 @@ DATA = (  # what is told of the data: nothing of single files, subjects or folde
 )
 RUN = ("phases", "options", "network", "planned", "verdicts")
 PATHS = re.compile(r"^(/|~|\.{1,2}/|[A-Za-z]:[\\/]|\\\\|[a-z]+://)")
+FILES = ("weights", "teacher", "start_teacher", "source")  # fields of recipe and phases that may name a file
 DATE = (1980, 1, 1, 0, 0, 0)  # of all files: when the archive was made says nothing
 
 
@@ -123,18 +124,20 @@ def _run(described: Mapping[str, Any], recipe: dict[str, Any]) -> dict[str, Any]
 
 
 def without_paths(value: Any) -> Any:
-    """`value` with the last part only of every text that is a path.
+    """`value` with the last part only of every text that is a path: it begins as one, or a field of `FILES` holds it.
 
-    >>> without_paths({"source": "/runs/a/teacher.safetensors", "name": "n/a"})
-    {'source': 'teacher.safetensors', 'name': 'n/a'}
+    >>> without_paths({"source": "/runs/a/teacher.safetensors", "weights": "b/net.safetensors", "name": "n/a"})
+    {'source': 'teacher.safetensors', 'weights': 'net.safetensors', 'name': 'n/a'}
     """
     if isinstance(value, Mapping):
-        return {key: without_paths(item) for key, item in value.items()}
+        return {key: _last(item) if key in FILES else without_paths(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [without_paths(item) for item in value]
-    if isinstance(value, str) and PATHS.match(value):
-        return re.split(r"[\\/]", value.rstrip("\\/"))[-1]
-    return value
+    return _last(value) if isinstance(value, str) and PATHS.match(value) else value
+
+
+def _last(value: Any) -> Any:
+    return re.split(r"[\\/]", value.rstrip("\\/"))[-1] if isinstance(value, str) else without_paths(value)
 
 
 def _versions(environment: Any) -> dict[str, Any]:

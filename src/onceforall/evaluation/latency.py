@@ -4,7 +4,8 @@ Conventions:
 
 - `latency_ms` is the time of **one batch**, from the call to the finished result, input already on the device.
 - The number is the median over the runs; beside it stands the interquartile range (IQR). A mean would be a number
-  about the other programs on the machine.
+  about the other programs on the machine. Several networks are compared in many short rounds of each in turn, from
+  which the speed that the machine had in a round is taken out (`of_usual_round`).
 - One thread means one *pinned* core, where the system can pin: a thread that wanders finds cold caches.
 - One measurement at a time in a process, by a lock: engines that are called in turn slow each other (2.3 times was
   seen on a small network). Compare engines one after the other, best each in its own process.
@@ -25,7 +26,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 import numpy as np
 
@@ -37,10 +38,11 @@ if TYPE_CHECKING:
 
     from onceforall.supernets.supernet import Supernet
 
-__all__ = ["Latency", "measure_latency", "subnet_latency", "time_callables"]
+__all__ = ["IN_TURN", "Latency", "measure_latency", "subnet_latency", "time_callables"]
 
 NOISY_IQR = 0.10  # of the median
 NOISY_ABSENCE = 0.10  # of the time
+IN_TURN: Final = {"warmup_seconds": 0.003, "min_runs": 1, "max_seconds": 0.003, "rounds": 20}  # to compare networks
 ONE_AT_A_TIME = threading.RLock()  # two measurements at once would measure, and restore, each other
 
 
@@ -143,8 +145,9 @@ def time_callables(
     """Latency of each of several calls, which are timed in turn, `rounds` times: what disturbs one disturbs all.
 
     Each call is made once in the beginning. Then, in every round, each is repeated until `warmup_seconds` have passed,
-    untimed, and timed until `max_seconds` have passed, and **at least `min_runs` times**, however long that takes. A
-    result is over the runs of all rounds.
+    untimed, and timed until `max_seconds` have passed, and **at least `min_runs` times**, however long that takes. Of
+    several rounds the result is that of a usual one (`of_usual_round`): a machine that is fast in some rounds and slow
+    in others is so for all calls. Many short rounds are better than few long ones. The quartiles are over all runs.
 
     `synchronise`, if given, is called within each timed run and must return when the device has finished. With
     `threads=1` on the CPU the calling thread is pinned to the core it is on, and unpinned in the end; the engine itself
@@ -152,26 +155,28 @@ def time_callables(
     the run and are passed on into the result.
     """
     check_at_least_one(threads=threads, batch_size=batch_size, min_runs=min_runs, rounds=rounds)
-    times: list[list[tuple[int, int]]] = [[] for _ in calls]  # nanoseconds by the clock, and on processors
+    times: list[list[list[tuple[int, int]]]] = [[] for _ in calls]  # nanoseconds by the clock, and on processors
     # threads that an accelerator's driver starts would inherit the pinning and keep it, so only the CPU is pinned
     with ONE_AT_A_TIME, pinned_to_core(threads == 1 and device == "cpu") as core:
         for run in calls:
             _timed(run, synchronise, 0, 1, 0)
         for _ in range(rounds):
             for run, taken in zip(calls, times, strict=True):
-                taken += _timed(run, synchronise, warmup_seconds, min_runs, max_seconds)
+                taken.append(_timed(run, synchronise, warmup_seconds, min_runs, max_seconds))
+    medians = np.array([[np.median(runs, axis=0) for runs in taken] for taken in times]) / 1e6
+    usual = np.stack([of_usual_round(medians[..., i]) for i in range(2)], axis=1)
     out = []
-    for taken in times:
-        clock_ms, processor_ms = np.array(taken).T / 1e6
+    for taken, (median_ms, usual_processor_ms) in zip(times, usual.tolist(), strict=True):
+        clock_ms, processor_ms = np.concatenate(taken).T / 1e6
         first, median, third = (float(q) for q in np.quantile(clock_ms, [0.25, 0.5, 0.75]))
         alone = threads == 1 and device == "cpu"
         absent = alone and processor_ms.sum() < (1 - NOISY_ABSENCE) * clock_ms.sum()
         out.append(
             Latency(
-                median_ms=median,
+                median_ms=median_ms,
                 iqr_ms=third - first,
-                processor_ms=float(np.median(processor_ms)),
-                runs=len(taken),
+                processor_ms=usual_processor_ms,
+                runs=len(clock_ms),
                 threads=threads,
                 batch_size=batch_size,
                 device=device,
@@ -182,6 +187,21 @@ def time_callables(
             )
         )
     return out
+
+
+def of_usual_round(medians: np.ndarray) -> np.ndarray:
+    """(calls,) what each call takes in a usual round, given (calls, rounds) its median in each.
+
+    The logarithms are split into a part of the call and one of the round by medians in turn (J. W. Tukey's median
+    polish), so a round in which all were slow, or one call that was disturbed, leaves the answer as it is. With one
+    round it is that round.
+    """
+    logs = np.log(np.maximum(medians, 1e-6))
+    calls = np.median(logs, axis=1)
+    for _ in range(10):
+        of_rounds = np.median(logs - calls[:, None], axis=0)
+        calls = np.median(logs - of_rounds, axis=1)
+    return np.exp(calls + np.median(of_rounds))
 
 
 def _timed(

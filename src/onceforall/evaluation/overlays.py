@@ -9,7 +9,7 @@ import numpy as np
 
 from onceforall.data.label_schemes import LabelScheme
 from onceforall.errors import UserError
-from onceforall.evaluation.pareto import renamed_into_place
+from onceforall.evaluation.pareto import write_figure
 from onceforall.evaluation.segmentation import true_masks
 
 if TYPE_CHECKING:
@@ -91,9 +91,7 @@ def draw_overlays(path: Path, cases: Sequence[OverlayCase], scheme: LabelScheme)
     lines += [Line2D([], [], color="#555555", linewidth=1.6, label="truth (filled)")]
     lines += [Line2D([], [], color="#555555", linewidth=1.6, linestyle=(0, (3, 1.5)), label="prediction")]
     figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False, fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with renamed_into_place(path) as draft:
-        figure.savefig(draft, format="png", dpi=130)
+    write_figure(figure, path, format="png", dpi=130)
     return path
 
 

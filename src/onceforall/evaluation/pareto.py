@@ -4,16 +4,16 @@ Cost is minimised, quality maximised. One point *dominates* another when it is a
 one; the front is what nothing dominates. Equal points do not dominate each other: all of them are on it, or none.
 """
 
-import contextlib
 import math
 import numbers
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from onceforall.errors import UserError, suggestion
+from onceforall.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -234,21 +234,12 @@ def mark_ends(axes: "Axes", xs: list[float], ys: list[float]) -> None:
 def save(figure: "Figure", path: Path) -> tuple[Path, Path]:
     """Write `figure` as `path` with ".png" and with ".svg" in place of, or behind, its ending."""
     stem = path.with_suffix("") if path.suffix.lower() in (".png", ".svg") else path
-    stem.parent.mkdir(parents=True, exist_ok=True)
     png, svg = Path(f"{stem}.png"), Path(f"{stem}.svg")
-    with renamed_into_place(png) as unfinished:
-        figure.savefig(unfinished, format="png", dpi=160)
-    with renamed_into_place(svg) as unfinished:
-        figure.savefig(unfinished, format="svg", metadata={"Date": None})
+    write_figure(figure, png, format="png", dpi=160)
+    write_figure(figure, svg, format="svg", metadata={"Date": None})
     return png, svg
 
 
-@contextlib.contextmanager
-def renamed_into_place(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its name when the block ends well, and goes when it does not."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")  # not mkstemp: its files are for their owner only
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+def write_figure(figure: "Figure", path: Path, **options: Any) -> None:
+    """`figure.savefig` with these options; the file is whole or, with a `UserError`, stays as it was."""
+    write_atomically(path, lambda file: figure.savefig(file, **options))

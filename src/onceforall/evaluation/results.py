@@ -93,8 +93,8 @@ def write_results(
         inputs: what the files hold, for words: "images" or "volumes".
         cases: by names of networks, what `evaluate_cases` found.
 
-    Without matplotlib the picture is left out and the JSON says so. Raises `UserError` where lengths do not agree or
-    two names are equal.
+    Where the picture cannot be drawn, as without matplotlib, it is left out and the JSON says so. Raises `UserError`
+    where lengths do not agree or two names are equal.
     """
     further = [{} for _ in evaluations] if columns is None else columns
     _check_lengths(evaluations, names, further, labels, files)
@@ -230,16 +230,15 @@ def _picture(
     rows: Sequence[Mapping[str, Any]], path: Path, about: tuple[str, int, str], metric: str, higher_is_better: bool
 ) -> dict[str, Any]:
     """Draw the picture, or say why there is none. `about`: split, how many inputs, what they are."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        return {"files": [], "note": "no picture was drawn: it needs matplotlib (pip install 'onceforall[report]')."}
     drawable = [row for row in rows if math.isfinite(row[metric])]
     if not drawable:
         return {"files": [], "note": f"no picture was drawn: no network has a finite {metric}."}
     split, count, inputs = about
     title = f"{len(drawable)} sub-networks, {count} {inputs} of the {split} split"
-    drawn = plot_front(drawable, path, y=metric, title=title, higher_is_better=higher_is_better)
+    try:
+        drawn = plot_front(drawable, path, y=metric, title=title, higher_is_better=higher_is_better)
+    except UserError as error:  # the numbers are kept
+        return {"files": [], "note": f"no picture was drawn: {error}"}
     return {"files": [file.name for file in drawn]}
 
 
@@ -290,10 +289,10 @@ def json_types(value: Any) -> Any:
 # -- reading and choosing -----------------------------------------------------------------------------------------
 
 
-def read_results(folder: Path, split: str) -> dict[str, Any]:
-    """What `write_results` wrote of `split` in the run directory `folder`.
+def read_results(folder: Path, split: str, phase: str | None = None) -> dict[str, Any]:
+    """What `write_results` wrote of `split` in the run directory `folder`, with the weights after `phase` if given.
 
-    Raises `UserError` where it was not evaluated, or the file is damaged.
+    Raises `UserError` where it was not evaluated, not with these weights, or the file is damaged.
     """
     path = folder / RESULTS / f"{split}.json"
     if not path.is_file():
@@ -307,6 +306,10 @@ def read_results(folder: Path, split: str) -> dict[str, Any]:
         raise UserError(f"{path} is damaged ({error}); evaluate again.") from error
     if not isinstance(contents, dict) or not isinstance(contents.get("rows"), list):
         raise UserError(f"{path} holds no results that this package wrote; evaluate again.")
+    measured = contents.get("facts", {}).get("phase")
+    if phase not in (None, measured):
+        command = f"onceforall evaluate {folder} --split {split} --phase {phase}"
+        raise UserError(f"{path} is of the weights after {measured!r}, not after {phase!r}. Run: {command}")
     return contents
 
 

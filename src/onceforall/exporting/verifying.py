@@ -17,7 +17,7 @@ from onceforall.bundles import INPUT, Part
 from onceforall.data import DataSet
 from onceforall.evaluation.environment import cpu_model
 from onceforall.evaluation.exits import exit_answer
-from onceforall.evaluation.latency import ONE_AT_A_TIME, Latency, time_callables, torch_threads
+from onceforall.evaluation.latency import IN_TURN, ONE_AT_A_TIME, Latency, time_callables, torch_threads
 from onceforall.evaluation.tasks import Task
 from onceforall.supernets.supernet import Outputs, Supernet
 
@@ -38,7 +38,6 @@ __all__ = [
 BATCH_SIZES = {4: (1, 32), 5: (1, 2)}  # of images and of volumes, by their axes: with which the file is compared
 JUDGED_BATCH = {4: 128, 5: 4}  # inputs at once when the metric is measured
 TIE = 1e-4  # logits nearer than this part of the largest one may change places by rounding alone
-TIMING = {"warmup_seconds": 0.05, "min_runs": 3, "max_seconds": 0.1, "rounds": 7}
 
 
 # -- difference ---------------------------------------------------------------------------------------------------
@@ -211,7 +210,7 @@ def latencies(
     calls = [lambda: [net(tensor) for tensor in tensors]]
     calls += [lambda way=way: [way(array) for array in arrays] for way in ways.values()]
     with ONE_AT_A_TIME, torch_threads(1), torch.inference_mode():
-        timed = time_callables(calls, engine=engine, precision="", **TIMING)
+        timed = time_callables(calls, engine=engine, precision="", **IN_TURN)
     rows = dict(zip(("pytorch", *ways), timed, strict=True))
     first = rows["pytorch"].processor_ms
     out: dict[str, Any] = {"processor": cpu_model(), "threads": 1, "batch": 1, "engine": engine, "inputs": len(images)}

@@ -11,6 +11,7 @@ from typing import Any, final
 
 from onceforall.data import DataSet
 from onceforall.errors import UserError
+from onceforall.families import is_family
 from onceforall.recipes import Recipe, build_data, build_phases, build_supernet, build_task, change_recipe
 from onceforall.recipes.continuing import check_same_inputs, origin_of, prepared_alike
 from onceforall.runs import find_weights, is_finished, read_run
@@ -87,10 +88,12 @@ def plan_growth(
         data: a folder with the images to go on with, the old ones among them or not; by default the same images.
         progress: told of how far reading the images is.
 
-    Raises `UserError` where the run has not ended, the new space does not hold the old one or nothing more than it,
-    and where the images have other classes or, without `data`, are not the same.
+    Raises `UserError` where it is a family or the run has not ended, the new space does not hold the old one or nothing
+    more than it, and where the images have other classes or, without `data`, are not the same.
     """
     parent = Path(parent)
+    if is_family(parent):
+        raise UserError(f"{parent} is a family without the images and splits of its training; grow the run itself.")
     described, recipe = read_run(parent)
     name, weights = find_weights(parent, described)
     network = load_network(weights)

@@ -18,9 +18,9 @@ from onceforall.errors import UserError
 
 __all__ = ["KERNEL_RULES", "CenterCrop", "Cut", "Frozen", "KernelRule", "Rings", "TransformMatrices", "center_crop"]
 
-Frozen = bool | Literal["inner", "smaller"]
-"""What of a layer is not trained: nothing, all of it, or parts of its kernel. "inner": what lies inside the outermost
-ring of the kernel that runs. "smaller": what is not the outermost ring of the largest kernel."""
+Frozen = bool | int | Literal["inner"]
+"""What of a layer is not trained: nothing, all of it (True), or parts of its kernel. "inner": what lies inside the
+outermost ring of the kernel that runs. A kernel size: what lies inside the outermost ring of a kernel of that size."""
 
 
 Cut = Callable[[Tensor], Tensor]
@@ -69,7 +69,7 @@ class KernelRule(nn.Module, ABC):
 
     def refuse_parts(self, frozen: Frozen) -> None:
         """Raise `UserError` where a part of the kernel shall be frozen that is no tensor of its own."""
-        if isinstance(frozen, str) and len(self.kernel_sizes) > 1:
+        if frozen not in (False, True) and len(self.kernel_sizes) > 1:
             raise UserError("inner_kernels: freezing them needs kernel_rule 'rings', which keeps them apart.")
 
     @abstractmethod
@@ -151,8 +151,7 @@ class Rings(KernelRule):
         self.rings = nn.ParameterDict({name: nn.Parameter(torch.zeros(*channels, n)) for name, n in entries.items()})
 
     def forward(self, weight: Tensor, kernel_size: int, frozen: Frozen = False, cut: Cut | None = None) -> Tensor:
-        limits = {"inner": kernel_size, "smaller": max(self.kernel_sizes)}
-        trained_from = limits[frozen] if isinstance(frozen, str) else 0
+        trained_from = kernel_size if frozen == "inner" else int(frozen)  # where all is frozen, the layer sees to it
         out, inner = weight.shape[:2]
         weight = weight if self.stored_size >= trained_from else weight.detach()
         for small, large in self.steps:

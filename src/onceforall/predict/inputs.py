@@ -1,6 +1,7 @@
 """Which images or volumes the paths of a command line mean."""
 
 import glob
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,15 +40,18 @@ def find_images(paths: Sequence[str], out: Path) -> list[Path]:
 def find_volumes(paths: Sequence[str], out: Path, channels: int) -> list[VolumeFiles]:
     """The volumes that `paths` mean, for a network that reads `channels`; like `find_images`.
 
-    For several channels the files x_0000.nii.gz, x_0001.nii.gz, ... of a folder are one volume x. Raises `UserError`
-    where two volumes have one name, or the labels of a volume in `out` would take the place of an input.
+    For several channels the files x_0000.nii.gz, x_0001.nii.gz, ... of a folder are one volume x; for one channel
+    x_0000.nii.gz is x where its folder has no other file of x. Raises `UserError` where two volumes have one name, or
+    the labels of a volume in `out` would take the place of an input.
     """
     found: dict[tuple[Path, str], list[Path]] = {}
-    for file, name in _expanded(paths, NIFTI_SUFFIXES, out):
+    entries = _expanded(paths, NIFTI_SUFFIXES, out)
+    counts = {folder: _files_of_subjects(folder) for folder in {file.parent for file, _ in entries}}
+    for file, name in entries:
         stem = nifti_stem(name)
-        match = MODALITY.fullmatch(stem)
-        if match is not None and int(match.group(2)) < channels and channels > 1:
-            stem = match.group(1)
+        subject, number = _subject_and_number(stem)
+        if number < channels and (channels > 1 or counts[file.parent][subject] < 2):
+            stem = subject
         found.setdefault((file.parent, str(Path(name).parent / stem)), []).append(file)
     volumes = [VolumeFiles(name, tuple(sorted(files))) for (_, name), files in found.items()]
     first: dict[str, VolumeFiles] = {}
@@ -62,6 +66,18 @@ def find_volumes(paths: Sequence[str], out: Path, channels: int) -> list[VolumeF
                 "one after the other, into two folders."
             )
     return volumes
+
+
+def _subject_and_number(stem: str) -> tuple[str, int]:
+    """Of x_0001 x and 1; a stem without the number of a modality is its own subject and number 0."""
+    match = MODALITY.fullmatch(stem)
+    return (stem, 0) if match is None else (match.group(1), int(match.group(2)))
+
+
+def _files_of_subjects(folder: Path) -> Counter[str]:
+    """How many NIfTI files of each subject are directly in a folder."""
+    names = [path.name for path in folder.glob("*") if path.name.lower().endswith(NIFTI_SUFFIXES)]
+    return Counter(_subject_and_number(nifti_stem(name))[0] for name in names)
 
 
 def read_files(volume: VolumeFiles, channels: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,14 @@ A recipe is changed by `key=value` overrides. A misspelt key is an error that na
 ignored.
 """
 
-from onceforall.recipes.building import build_data, build_phases, build_supernet, build_task, starting_weights
+from onceforall.recipes.building import (
+    build_data,
+    build_phases,
+    build_supernet,
+    build_task,
+    reading_options,
+    starting_weights,
+)
 from onceforall.recipes.making import change_recipe, make_recipe, recipe_from_dict
 from onceforall.recipes.shipped import RECIPES
 from onceforall.recipes.values import DataOptions, NetworkOptions, Recipe, TaskOptions
@@ -21,6 +28,7 @@ __all__ = [
     "build_task",
     "change_recipe",
     "make_recipe",
+    "reading_options",
     "recipe_from_dict",
     "starting_weights",
 ]

@@ -1,7 +1,7 @@
 """From a recipe to data, network, task and phases."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,21 @@ from onceforall.supernets.growth import check_extension, take_over
 from onceforall.supernets.heads import with_classes
 from onceforall.supernets.registry import create_supernet
 from onceforall.supernets.supernet import Supernet
-from onceforall.training.checkpoint import load_network
+from onceforall.training.checkpoint import load_network, read_info
 from onceforall.training.phases import Phase
 from onceforall.training.plan import scale_to_macs
 from onceforall.training.schedules import SCHEDULES
 from onceforall.training.stop_rule import StopRule
 
-__all__ = ["build_data", "build_phases", "build_supernet", "build_task", "starting_weights", "stored_box"]
+__all__ = [
+    "build_data",
+    "build_phases",
+    "build_supernet",
+    "build_task",
+    "reading_options",
+    "starting_weights",
+    "stored_box",
+]
 
 
 def build_data(recipe: Recipe, progress: Callable[[str, int, int], None] | None = None) -> DataSet:
@@ -32,6 +40,7 @@ def build_data(recipe: Recipe, progress: Callable[[str, int, int], None] | None 
         raise UserError(f"recipe {recipe.name!r} needs data: give their folder by --data PATH.")
     if recipe.data.kind == "volumes":
         return _build_volumes(recipe, progress)
+    _refuse_others("data.volumes", recipe.data.volumes, (), "images")
     options = {f.name: getattr(recipe.data, f.name) for f in fields(recipe.data) if f.name != "volumes"}
     path, kind = options.pop("path"), options.pop("kind")
     sides = [side(size) for size in recipe.network.resolutions]
@@ -39,17 +48,41 @@ def build_data(recipe: Recipe, progress: Callable[[str, int, int], None] | None 
 
 
 def _build_volumes(recipe: Recipe, progress: Callable[[str, int, int], None] | None) -> VolumeData:
-    data, network = recipe.data, recipe.network
+    data = recipe.data
+    shared = ("validation_fraction", "test_fraction", "seed", "split_csv", "group_pattern", "group_csv", "group_column")
+    _refuse_others("data", data, (*shared, "kind", "path", "volumes"), "volumes")
     own = {f.name: getattr(data.volumes, f.name) for f in fields(data.volumes) if f.name != "box"}
-    shared = ("validation_fraction", "test_fraction", "seed", "split_csv", "group_pattern")
     return load_volumes(
         data.path or "",
         max_resolution=stored_box(recipe),
-        stride=1 if network.poolings is None else 2**network.poolings,
+        stride=_stride(recipe),
         progress=progress,
         **{name: getattr(data, name) for name in shared},
         **own,
     )
+
+
+def _stride(recipe: Recipe) -> int:
+    poolings = recipe.network.poolings
+    return 1 if poolings is None else 2**poolings
+
+
+def reading_options(recipe: Recipe) -> dict[str, Any]:
+    """What `check_data` needs to judge a folder as a recipe reads it."""
+    if recipe.data.kind != "volumes":
+        return {"kind": recipe.data.kind}
+    volumes = recipe.data.volumes
+    return {"kind": "volumes", "scheme": volumes.scheme, "stride": _stride(recipe), "clip": tuple(volumes.clip)}
+
+
+def _refuse_others(section: str, options: Any, taken: Sequence[str], kind: str) -> None:
+    """Raise `UserError` where a field asks for something that this kind of data has not: it would be ignored."""
+    usual = type(options)()
+    for f in fields(options):
+        value = getattr(options, f.name)
+        if f.name not in taken and value and value != getattr(usual, f.name):
+            counts = f" Allowed: {', '.join(taken)}." if taken else ""
+            raise UserError(f"{section}.{f.name}={value!r} does not count for {kind}.{counts}")
 
 
 def stored_box(recipe: Recipe) -> tuple[int, ...]:
@@ -74,15 +107,17 @@ def build_supernet(recipe: Recipe, data: DataSet) -> Supernet:
     )
 
 
-def starting_weights(recipe: Recipe, supernet: Supernet) -> Supernet:
+def starting_weights(recipe: Recipe, supernet: Supernet, data: DataSet) -> Supernet:
     """`supernet`, with all that it can take over from the saved network of the recipe where this names one.
 
+    Its last layer is among it where the classes, if they are known there, are those of `data` in the same order.
     Raises `UserError` where that is a network of another kind, or has choices, but of resolutions, that `supernet` has
     not.
     """
     if recipe.network.weights is None:
         return supernet
-    saved = load_network(Path(recipe.network.weights)).to(next(supernet.parameters()))
+    path = Path(recipe.network.weights)
+    saved, known = load_network(path).to(next(supernet.parameters())), read_info(path).get("classes")
     own, differing = supernet.options | {"class": type(supernet).__name__}, []
     for name, value in (saved.options | {"class": type(saved).__name__}).items():
         if name not in ("num_classes", "dropout") and own.get(name) != value:
@@ -90,7 +125,7 @@ def starting_weights(recipe: Recipe, supernet: Supernet) -> Supernet:
     if differing:
         raise UserError(f"network.weights {recipe.network.weights}: another kind of network, {'; '.join(differing)}.")
     check_extension(replace(saved.space, resolutions=supernet.space.resolutions), supernet.space)
-    same = saved.options["num_classes"] == supernet.options["num_classes"]
+    same = saved.options["num_classes"] == supernet.options["num_classes"] and known in (None, list(data.classes))
     take_over(supernet, saved if same else with_classes(saved, supernet.options["num_classes"], recipe.run.seed))
     return supernet
 
@@ -99,6 +134,8 @@ def build_task(recipe: Recipe, data: DataSet) -> Task:
     """Losses and metric of a recipe."""
     options = recipe.task
     common: dict[str, Any] = {"distance": options.distance, "temperature": options.temperature}
+    own = ("loss", "dice") if isinstance(data, VolumeData) else ("label_smoothing", "class_weights")
+    _refuse_others("task", options, (*own, *common), data.inputs)
     if isinstance(data, VolumeData):
         return segmentation(data.scheme, loss=options.loss, dice=options.dice, **common)
     weights = data.class_weights().tolist() if options.class_weights == "balanced" else None
@@ -156,6 +193,10 @@ def _changed(phase: Phase, changes: Mapping[str, Any]) -> Phase:
             for name in value:
                 if name not in known:
                     raise UserError(f"{key} of phase {phase.name!r} has no field {name!r}.{suggestion(name, known)}")
-            value = replace(inner, **value)
-        values[key] = tuple(value) if isinstance(value, list) else value
+            value = replace(inner, **{name: _frozen(each) for name, each in value.items()})
+        values[key] = _frozen(value)
     return replace(phase, **values)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

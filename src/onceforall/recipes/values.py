@@ -17,7 +17,7 @@ class NetworkOptions:
 
     `paths` are level codes. Resolutions are sides, or lists of one size for each axis. What is none is as the network's
     name says. `weights` is the file of a saved network with whose weights training begins; its last layer is drawn anew
-    where it has other classes.
+    where it has other classes, or these in another order.
     """
 
     name: str = "ofa_mbv3"
@@ -64,7 +64,7 @@ class VolumeFields:
 class DataOptions:
     """The data and their splits; see `load_data` for each field, and `load_volumes` for kind "volumes".
 
-    Of volumes, `path`, the fractions, `seed`, `split_csv`, `group_pattern` and `volumes` count.
+    Of volumes, `path`, the fractions, `seed`, `split_csv`, the groups and `volumes` count; another is an error.
     """
 
     kind: str = "auto"

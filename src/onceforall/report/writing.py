@@ -23,6 +23,7 @@ from onceforall.report.wording import show_duration, show_number, words
 from onceforall.training.records import METRICS, SETTINGS, read_lines
 
 REPORT = "report.html"
+FAMILY = "family.json"  # in the folder of a family, which `onceforall package` wrote
 SPLITS = ("test", "validation", "train")
 
 
@@ -37,7 +38,9 @@ def write_report(run_dir: str | Path) -> Path:
     run, lines, ledger = _read(folder / SETTINGS), read_lines(folder / METRICS), _read(folder / "ledger.json") or []
     results = [read_results(folder, split) for split in SPLITS if (folder / RESULTS / f"{split}.json").is_file()]
     missing = Section("Results", notices=["Nothing was evaluated yet: that is what onceforall evaluate does."])
-    sections = [about_section(run), schedule_section(run), curves_section(lines, run)]
+    packaged = (folder / FAMILY).is_file()  # without curves and costs of the training
+    sections = [about_section(run), schedule_section(run)]
+    sections += [] if packaged else [curves_section(lines, run)]
     if run.get("verdicts"):
         sections.append(growing_section(run, _metric(results, lines)))
     for contents in results:
@@ -45,8 +48,10 @@ def write_report(run_dir: str | Path) -> Path:
         if contents.get("cases"):  # results of an older version have none
             sections.append(cases_section(contents, folder))
     sections += [] if results else [missing]
-    sections += [costs_section(ledger, run), machine_section(run)]
-    page = render_page(_title(run), _status(run, lines), _tiles(results, ledger), sections)
+    sections += [] if packaged else [costs_section(ledger, run)]
+    sections.append(machine_section(run))
+    status = "A family: trained elsewhere and packaged." if packaged else _status(run, lines)
+    page = render_page(_title(run), status, _tiles(results, ledger), sections)
     write_text(folder / REPORT, page)
     return folder / REPORT
 

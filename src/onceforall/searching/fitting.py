@@ -1,7 +1,7 @@
 """From a run to its accuracy predictor: measure, fit, and say how good it is, in `RUN/search`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
@@ -41,6 +41,7 @@ class FittedRun:
         curve: see `learning_curve`.
         images: of the split that was measured on.
         files: what was written: the predictor, the report and, with matplotlib, the picture.
+        inputs: what was measured on, for words: "images" or "volumes".
     """
 
     fitting: Fitting
@@ -48,6 +49,7 @@ class FittedRun:
     curve: list[dict[str, float]]
     images: int
     files: tuple[Path, ...]
+    inputs: str = "images"
 
 
 def fit_run(
@@ -79,9 +81,9 @@ def fit_run(
     """
     if count < folds:
         raise UserError(f"{count} architectures and {folds} folds: measure at least as many architectures as folds.")
-    space, name = run.supernet.space, metric or run.task.metric
+    name = metric or run.task.metric
     images = run.recipe.run.calibration_images if calibration_images is None else calibration_images
-    architectures = spread_architectures(space, count, lambda each: cost(run.supernet, each).macs, seed=seed)
+    architectures = spread_architectures(run.space, count, lambda each: cost(run.supernet, each).macs, seed=seed)
     if len(architectures) < folds:
         raise UserError(
             f"the search space after {run.phase!r} has {len(architectures)} architectures: too few for {folds} folds."
@@ -97,7 +99,7 @@ def fit_run(
     facts = how | {"phase": run.phase, "weights": digest_of_weights(run.supernet), "images": run.data.count(split)}
     scores = [evaluation.metrics[name] for evaluation in evaluations]
     fitting = fit_predictor(
-        space,
+        run.supernet.space,
         architectures,
         scores,
         metric=name,
@@ -108,7 +110,8 @@ def fit_run(
         facts=facts,
     )
     ceiling = _ceiling(evaluations, seed) if own else None
-    fitted = FittedRun(fitting, ceiling, learning_curve(fitting.predictor, curve), run.data.count(split), ())
+    learned, inputs = learning_curve(fitting.predictor, curve), run.data.inputs
+    fitted = FittedRun(fitting, ceiling, learned, run.data.count(split), (), inputs)
     return _write(fitted, run.folder / "search")
 
 
@@ -178,21 +181,21 @@ def _write(fitted: FittedRun, folder: Path) -> FittedRun:
     else:
         note = "![Predicted against measured](predictor.png)"
     write_text(folder / "predictor.md", _report(fitted, note))
-    return FittedRun(fitted.fitting, fitted.ceiling, fitted.curve, fitted.images, tuple(files))
+    return replace(fitted, files=tuple(files))
 
 
 def ceiling_text(fitted: FittedRun) -> str:
     """One line on how well two halves of the images agree."""
     metric = fitted.fitting.predictor.metric
     if fitted.ceiling is None:
-        return f"Ceiling: not known, for no {metric} of single images is kept."
-    return f"Ceiling: tau {fitted.ceiling:.3f} between two halves of the {fitted.images} images."
+        return f"Ceiling: not known, for no {metric} of single {fitted.inputs} is kept."
+    return f"Ceiling: tau {fitted.ceiling:.3f} between two halves of the {fitted.images} {fitted.inputs}."
 
 
 REPORT = """# Predictor of {metric}
 
-{architectures} architectures after the phase `{phase}`, measured on {images} {split} images with batch normalisation
-re-estimated on {calibration_images} training images. {metric}: {least:.4f} to {most:.4f}.
+{architectures} architectures after the phase `{phase}`, measured on {images} {split} {inputs} with batch normalisation
+re-estimated on {calibration_images} training {inputs}. {metric}: {least:.4f} to {most:.4f}.
 
 ## Candidates
 
@@ -225,6 +228,7 @@ def _report(fitted: FittedRun, picture: str) -> str:
         candidates=candidates,
         ceiling=ceiling_text(fitted),
         picture=picture,
+        inputs=fitted.inputs,
         curve=curve[0] if curve else "Too few architectures for a learning curve.",
         **{name: predictor.facts[name] for name in ("phase", "images", "split", "calibration_images")},
     )

@@ -12,7 +12,7 @@ from onceforall.architecture import Architecture
 from onceforall.errors import UserError
 from onceforall.evaluation.engines import EngineProcess, EngineSettings, TorchNetwork, has_device
 from onceforall.evaluation.environment import cpu_model
-from onceforall.evaluation.latency import Latency
+from onceforall.evaluation.latency import IN_TURN, Latency
 from onceforall.searching.latency_table import LatencyTable, differences
 from onceforall.searching.timing_graphs import input_shape, timing_graph
 from onceforall.supernets.supernet import Supernet
@@ -73,17 +73,14 @@ def open_table(
 def measuring(
     supernet: Supernet,
     settings: EngineSettings,
-    *,
-    warmup_seconds: float = 0.01,
-    min_runs: int = 5,
-    max_seconds: float = 0.03,
-    rounds: int = 3,
+    **timing: Any,
 ) -> Iterator[Measure]:
     """Gives a function that times architectures in a process of the engine's own, which ends with the `with`.
 
-    The times are those of `time_callables`, for each round. Raises `UserError` where the engine is not installed.
+    `timing` is that of `time_callables`, where it differs from `IN_TURN`. Raises `UserError` where the engine
+    is not installed.
     """
-    times = {"warmup_seconds": warmup_seconds, "min_runs": min_runs, "max_seconds": max_seconds, "rounds": rounds}
+    times = IN_TURN | timing
     with EngineProcess(settings) as engine:
 
         def measure(architectures: Sequence[Architecture]) -> list[Latency]:

@@ -109,7 +109,7 @@ def search_run(
     facts = {"split": "validation", "calibration_images": images, "weights": digest_of_weights(run.supernet)}
     if engine is not None:
         engine.check_installed()
-    space = run.supernet.space.restrict(**dict(only or {}))
+    space = run.space.restrict(**dict(only or {}))
     load_operators()
     known = known_measures(metric, run.task.higher_is_better, latency=latency_table is not None)
     read_objectives(known, objectives)
@@ -127,7 +127,7 @@ def search_run(
         return fit_predictor(run.supernet.space, list(scores), list(scores.values()), **how).predictor
 
     if predictor is None:
-        drawn = spread_architectures(run.supernet.space, samples, lambda a: cost(run.supernet, a).macs, seed=seed)
+        drawn = spread_architectures(run.space, samples, lambda a: cost(run.supernet, a).macs, seed=seed)
         predictor = fit(dict(zip(drawn, measure(drawn), strict=True)))
     predictor.check(run.supernet.space, metric)
     if predictor.facts.get("weights", facts["weights"]) != facts["weights"]:

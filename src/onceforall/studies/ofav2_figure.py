@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from onceforall.errors import UserError
-from onceforall.evaluation.pareto import renamed_into_place
+from onceforall.evaluation.pareto import write_figure
 from onceforall.studies.ofav2 import NETWORKS, STEPS, TABLES, TEACHERS, WIDTHS
 from onceforall.studies.results import Results, Side
 
@@ -59,9 +59,7 @@ def write_chart(results: Results, width: str, path: Path, note: str) -> None:
     panels[0][1].margins(y=0.15)
     figure.suptitle(f"OFAv2, Table {WIDTHS[width]}: width {width}")
     figure.supxlabel(note, fontsize=7, wrap=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with renamed_into_place(path) as draft:
-        figure.savefig(draft, format="png", dpi=130)
+    write_figure(figure, path, format="png", dpi=130)
 
 
 def bar_figures(results: Results, width: str) -> list[dict[str, Any]]:

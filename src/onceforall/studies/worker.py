@@ -46,10 +46,8 @@ def _measure(job: Job, run: "Run") -> None:
         evaluate_grid(run, resolutions=job.resolutions, limit=job.drawn)
         return
     from onceforall.comparison.drawing import draw_networks
-    from onceforall.search_space import SearchSpace
 
-    [phase] = [phase for phase in run.described["phases"] if phase["name"] == run.phase]
-    space = SearchSpace.from_dict(phase["space"])
+    space = run.space
     drawn = {f"random_{number}": each for number, each in enumerate(draw_networks(space, job.drawn or 1, 0), start=1)}
     ends = {"largest": space.largest(), "smallest": space.smallest()}
     evaluate_run(run, ends | drawn if space.size() > 1 else {"single": space.largest()})

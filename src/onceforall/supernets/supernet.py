@@ -9,8 +9,8 @@ from typing import Any, Literal, Self, final
 import torch
 from torch import Tensor, nn
 
-from onceforall.architecture import Architecture, Stage
-from onceforall.errors import UserError, check_choice
+from onceforall.architecture import Architecture, Stage, is_whole
+from onceforall.errors import UserError, suggestion
 from onceforall.layers.channels import ChannelGroup
 from onceforall.layers.elastic import Cost, ElasticBatchNorm, ElasticLayer
 from onceforall.layers.kernels import Frozen
@@ -20,8 +20,6 @@ from onceforall.supernets.growth import check_extension, take_over
 __all__ = ["Freeze", "Supernet"]
 
 Outputs = Tensor | tuple[Tensor, ...]
-
-_FROZEN_KERNELS: dict[str, Frozen] = {"off": False, "on_sample": "inner", "hard": "smaller"}
 
 
 @final
@@ -37,21 +35,30 @@ class Freeze:
         stem: all before the first stage.
         earlier_blocks: in every stage, the blocks before the last one that runs (ProX, section 2.2).
         head: the exits.
-        inner_kernels: "on_sample" trains of each kernel that runs only its outermost ring, "hard" only that of the
-            largest kernel, "off" all of it (ProX, section 5); other than "off" only with the kernel rule "rings".
+        inner_kernels: "off" trains all of each kernel that runs, "on_sample" only its outermost ring (ProX, section
+            5); a kernel size, such as 5, only the outermost ring of kernels of that size, and what is around it.
+            Other than "off" only with the kernel rule "rings".
     """
 
     stem: bool = False
     earlier_blocks: bool = False
     head: bool = False
-    inner_kernels: Literal["off", "on_sample", "hard"] = "off"
+    inner_kernels: Literal["off", "on_sample"] | int = "off"
 
     def __post_init__(self) -> None:
-        check_choice("inner_kernels", self.inner_kernels, _FROZEN_KERNELS)
+        for name in ("stem", "earlier_blocks", "head"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"{name} {getattr(self, name)!r} of what is frozen: must be true or false.")
+        kernels, words = self.inner_kernels, ("off", "on_sample")
+        if kernels not in words and not (is_whole(kernels) and kernels > 0):
+            near = suggestion(kernels, words)
+            raise UserError(f"inner_kernels {kernels!r}: must be 'off', 'on_sample' or a kernel size.{near}")
 
     def part(self, whole: bool) -> Frozen:
         """What is frozen of a part with elastic kernels, given whether it is frozen as a whole."""
-        return whole or _FROZEN_KERNELS[self.inner_kernels]
+        if whole or self.inner_kernels == "off":
+            return whole
+        return "inner" if self.inner_kernels == "on_sample" else self.inner_kernels
 
     def blocks(self, stage: Stage) -> tuple[Frozen, ...]:
         """For each block of `stage`, what of it is frozen."""

@@ -23,7 +23,7 @@ from onceforall.search_space import SearchSpace
 from onceforall.supernets.registry import NETWORK_CLASSES
 from onceforall.supernets.supernet import Supernet
 
-__all__ = ["load_into", "load_network", "read_info", "read_state", "save_network", "write_state"]
+__all__ = ["described_network", "load_into", "load_network", "read_info", "read_state", "save_network", "write_state"]
 
 STATE = "resume.pt"
 PREVIOUS_STATE = "resume.previous.pt"
@@ -59,6 +59,19 @@ def load_network(path: Path, network_class: type[Supernet] | None = None) -> Sup
     `network_class` is needed only for a class that is not in `NETWORK_CLASSES`.
     Raises `UserError`, naming the file, where it is missing, truncated or of another kind.
     """
+    network = _built(path, network_class)
+    load_into(network, path)
+    return network.eval()
+
+
+def described_network(path: Path) -> Supernet:
+    """The network of a file without its weights, to measure with; its tensors have no values."""
+    with torch.device("meta"):
+        return _built(path, None)
+
+
+def _built(path: Path, network_class: type[Supernet] | None) -> Supernet:
+    """The network that a file describes; its weights are not read."""
     metadata = _metadata(path)
     classes = NETWORK_CLASSES if network_class is None else {network_class.__name__: network_class}
     if metadata["network"] not in classes:
@@ -67,9 +80,7 @@ def load_network(path: Path, network_class: type[Supernet] | None = None) -> Sup
             f"{path} holds a network of class {metadata['network']!r}, which is not known; known are {known}."
         )
     space = SearchSpace.from_dict(json.loads(metadata["space"]))
-    network = classes[metadata["network"]](space, **json.loads(metadata["options"]))
-    load_into(network, path)
-    return network.eval()
+    return classes[metadata["network"]](space, **json.loads(metadata["options"]))
 
 
 def load_into(network: Supernet, path: Path) -> None:

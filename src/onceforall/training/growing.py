@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from onceforall.errors import UserError
+from onceforall.layers.elastic import ElasticBatchNorm
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.growth import check_extension, take_over
 from onceforall.supernets.supernet import Supernet
@@ -45,14 +46,26 @@ def final_space(space: SearchSpace, phases: Sequence[Phase]) -> SearchSpace:
 
 
 def beginning(supernet: Supernet, phases: Sequence[Phase], seed: int) -> Supernet:
-    """The untrained network that a run of `phases` begins with, as large as the first phase needs.
+    """The network that a run of `phases` begins with: in an expansion a new one, as small as the first phase; it grows.
 
-    It is `supernet` itself where the first phase trains its largest sub-network; otherwise a smaller one, which grows.
+    It is `supernet` itself where the first phase trains its largest sub-network, where the phases are no expansion of
+    the first one, and where it is trained already, so that no weights are lost.
     """
+    if not phases or supernet.space.largest() in phases[0].space or not _is_untrained(supernet):
+        return supernet
     first = phases[0].space
-    if supernet.space.largest() in first:
+    try:
+        check_extension(first, supernet.space)
+        final_space(first, phases)
+    except UserError:
         return supernet
     return type(supernet)(first, **supernet.options).initialise(seed)
+
+
+def _is_untrained(supernet: Supernet) -> bool:
+    """Whether its batch normalisation has seen no images; a network without any is taken for a trained one."""
+    layers = [module for module in supernet.modules() if isinstance(module, ElasticBatchNorm)]
+    return bool(layers) and all(not layer.running_mean.any() and layer.running_var.eq(1).all() for layer in layers)
 
 
 def fitted(supernet: Supernet, space: SearchSpace, seed: int) -> Supernet:

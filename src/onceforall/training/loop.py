@@ -24,20 +24,20 @@ from onceforall.supernets.supernet import Supernet
 from onceforall.training.checkpoint import load_into, load_network, read_state, save_network, write_state
 from onceforall.training.distillation import objective
 from onceforall.training.distributed import World, connect
-from onceforall.training.growing import final_space, fitted, spaces_in_phases, without_weights
+from onceforall.training.growing import beginning, final_space, fitted, spaces_in_phases, without_weights
 from onceforall.training.guards import check_run, memory_guard, not_finite
 from onceforall.training.ledger import Ledger
 from onceforall.training.memory import training_bytes
 from onceforall.training.optimizers import PhaseOptimizer
 from onceforall.training.options import PRECISIONS, RunOptions
 from onceforall.training.order import epoch_order
-from onceforall.training.phases import Phase, draw_architectures, is_taught_in_place
+from onceforall.training.phases import Phase, draw_architectures, draw_resolution, is_taught_in_place
 from onceforall.training.plan import expected_work, steps_per_epoch, student_macs, teacher_macs
 from onceforall.training.randomness import keyed_generator, keyed_random, seeded_layers
 from onceforall.training.records import Records, describe_run
 from onceforall.training.stopping import apply_verdict, refuse_unpaid, verdicts_on
 from onceforall.training.teachers import TeacherNetwork, soft_targets_of, teaching_phase
-from onceforall.training.validation import Validator
+from onceforall.training.validation import Validator, is_best
 
 __all__ = ["RunOptions", "train"]
 
@@ -61,7 +61,9 @@ def train(
     Stopped by `options.max_minutes`, it is returned as it then is.
 
     Args:
-        supernet: is changed in place; where a phase trains more than it has, it grows and a larger one is returned.
+        supernet: is changed in place. Where a phase trains more than it has, it grows and a larger one is returned. An
+            untrained one of which the first phase trains only smaller sub-networks is drawn anew by the seed, as small
+            as that phase; a trained one stays whole (`growing.beginning`).
         phases: the schedule.
         task: losses and metric.
         data: images with the splits "train" and "validation".
@@ -74,6 +76,7 @@ def train(
     Raises `UserError` where the run cannot start, where the loss becomes not finite, and where memory ends.
     """
     options = options or RunOptions()
+    supernet = beginning(supernet, phases, options.seed)
     with connect(options.device) as world:
         check_run(supernet, phases, data, options, world.size)
         run = _Run(supernet, list(phases), task, data, Path(run_dir), options, world, settings or {}, resume)
@@ -186,8 +189,7 @@ class _Run:
         self.supernet.set_dropout(phase.dropout)
         self.supernet.train()
         self.teacher = self._make_teacher(phase)
-        sizes = phase.resolutions or phase.space.resolutions
-        self.teacher_macs = {size: teacher_macs(self.supernet, self.phases, self.index, size) for size in sizes}
+        self.teacher_macs = teacher_macs(self.supernet, self.phases, self.index)
         self.optimizer = PhaseOptimizer(self.supernet, phase, self.options.precision == "fp16")
         if self.state is not None:
             self.supernet.load_state_dict(self.state["network"])
@@ -213,7 +215,8 @@ class _Run:
         def images(resolution: Resolution) -> Iterator[Tensor]:
             return (batch for batch, _ in self.validator.calibration_batches(network, resolution))
 
-        return TeacherNetwork(network.to(self.world.device, self.dtype), phase.teacher, images)
+        network = network.to(self.world.device, self.dtype)
+        return TeacherNetwork(network, phase.teacher, images, self.options.calibration_rule)
 
     def _largest_of(self, index: int) -> Supernet:
         """The largest sub-network, with all its exits, as phase `index` left it."""
@@ -230,15 +233,12 @@ class _Run:
         return self.teacher_scores[: self.index]
 
     def _rehearse(self, phase: Phase) -> None:
-        """Before the first step: validate two batches, so that what is broken fails now, and measure memory."""
+        """Before the first step: validate two batches, so that what is broken fails now, and count memory."""
         largest = phase.space.largest(exits="all")
         with self.ledger.time("validation"):
             self.validator.score(self.supernet, largest, phase, images=2 * phase.batch_size)
-            self.ledger.note(**self._bytes(self.supernet, phase))
-
-    def _bytes(self, network: Supernet, phase: Phase) -> dict[str, int]:
         part = min(phase.batch_size, self.data.count("train")) / self.options.micro_batches
-        return training_bytes(network, phase, part, self.world.device)
+        self.ledger.note(**training_bytes(self.supernet, phase, part))
 
     # -- a step -----------------------------------------------------------------------------------------------------
 
@@ -247,8 +247,7 @@ class _Run:
         assert optimizer is not None
         where = (options.seed, phase.name, self.step)
         steps = steps_per_epoch(self.data.count("train"), phase)
-        resolutions = phase.resolutions or phase.space.resolutions
-        resolution = keyed_random(*where, "resolution").choice(resolutions)
+        resolution = draw_resolution(phase, keyed_random(*where, "resolution"))
         architectures = draw_architectures(phase, self.step, resolution, keyed_random(*where, "architectures"))
         parts = list(enumerate(np.array_split(batch, options.micro_batches)))
         losses = torch.zeros(len(architectures), dtype=torch.float64, device=self.world.device)
@@ -328,8 +327,7 @@ class _Run:
             metric = self.task.metric
             mean = sum(score[metric] for score in scores.values()) / len(scores)
             line |= {"validation": scores, "mean": mean}
-            better = self.best is None or (mean > self.best if self.task.higher_is_better else mean < self.best)
-            if better:
+            if is_best(mean, self.best, self.task.higher_is_better):
                 self.best = mean
                 self._save_weights(phase, "best", {"epoch": epoch + 1, "mean": mean, "metric": metric})
         self.records.end_epoch(self.index, epoch, self.total_steps, line, self.task.metric)

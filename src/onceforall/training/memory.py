@@ -3,10 +3,11 @@
 import torch
 
 from onceforall.architecture import Architecture
+from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Freeze, Supernet
+from onceforall.training.growing import without_weights
 from onceforall.training.ledger import bytes_kept_for_backward
 from onceforall.training.phases import Phase
-from onceforall.training.randomness import seeded_layers
 
 __all__ = ["activation_bytes", "black_images", "state_bytes", "training_bytes"]
 
@@ -16,13 +17,13 @@ MOMENTS = {"sgd": 1, "adam": 2, "adamw": 2}
 PROBE_IMAGES = 8
 
 
-def training_bytes(supernet: Supernet, phase: Phase, images: float, device: torch.device) -> dict[str, int]:
+def training_bytes(supernet: Supernet, phase: Phase, images: float) -> dict[str, int]:
     """Bytes of the parameters, of the optimiser's moments, and of what a pass keeps for the backward pass.
 
     `activation_bytes` is for the largest sub-network of the phase on `images` images. Gradients, which are not in it,
     take at most as much as the parameters.
     """
-    kept = activation_bytes(supernet, phase.space.largest(exits="all"), device, phase.freeze) * images
+    kept = activation_bytes(supernet, phase.space.largest(exits="all"), phase.freeze) * images
     return state_bytes(supernet, phase) | {"activation_bytes": round(kept)}
 
 
@@ -33,15 +34,14 @@ def state_bytes(supernet: Supernet, phase: Phase) -> dict[str, int]:
     return {"parameter_bytes": parameters, "optimizer_bytes": moments * parameters}
 
 
-def activation_bytes(
-    supernet: Supernet, architecture: Architecture, device: torch.device, freeze: Freeze | None = None
-) -> int:
-    """Bytes that a sub-network keeps for the backward pass of one image, counted in a pass on black images.
+def activation_bytes(supernet: Supernet, architecture: Architecture, freeze: Freeze | None = None) -> int:
+    """Bytes that a sub-network keeps for the backward pass of one image, of the supernet's type.
 
-    On the device "meta" nothing is computed, and the count is that of the CPU.
+    They are counted in a pass on the device "meta", so nothing is computed or allocated; the count is that of the CPU.
     """
-    network = supernet.subnet(architecture).to(device).train()
-    with bytes_kept_for_backward(network.parameters()) as kept, seeded_layers(device, "memory"):
+    dtype = next(supernet.parameters()).dtype
+    network = without_weights(supernet, SearchSpace.only(architecture)).to(dtype).train()
+    with bytes_kept_for_backward(network.parameters()) as kept:
         network(black_images(network, PROBE_IMAGES), architecture, freeze)
     return kept[0] // PROBE_IMAGES
 

@@ -16,7 +16,7 @@ from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Freeze
 from onceforall.training.stop_rule import StopRule
 
-__all__ = ["Phase", "Teacher", "draw_architectures", "is_taught_in_place"]
+__all__ = ["Phase", "Teacher", "draw_architectures", "draw_resolution", "is_taught_in_place"]
 
 
 @final
@@ -123,7 +123,8 @@ class Phase:
             the smallest and random ones; "sandwich_in_turn" goes through the largest, the smallest and two random
             ones, as many a step as `subnets_per_step` says; "largest" takes the largest with all its exits.
         subnets_per_step: number of architectures of a step.
-        favoured: a part of the space that is drawn from with `favoured_probability` instead of all of it.
+        favoured: a part of the space that is drawn from with `favoured_probability` instead of all of it. A step
+            draws its resolution once and then its architectures.
         favoured_probability: between 0 and 1.
         gradients: "sum" adds the gradients of a step's sub-networks, as the reference does, so that more of them
             make larger steps; "mean" averages them.
@@ -233,6 +234,15 @@ class Phase:
         out |= {"space": self.space.to_dict(), "teacher": asdict(self.teacher), "freeze": asdict(self.freeze)}
         out |= {"stop_rule": None if self.stop_rule is None else asdict(self.stop_rule)}
         return out | {"favoured": None if self.favoured is None else self.favoured.to_dict()}
+
+
+def draw_resolution(phase: Phase, rng: random.Random) -> Resolution:
+    """The resolution of a step, of all its sub-networks; where only a part of them is favoured, as that says."""
+    sizes, favoured = phase.resolutions or phase.space.resolutions, phase.favoured
+    newest = () if favoured is None else tuple(size for size in sizes if size in favoured.resolutions)
+    if newest and newest != sizes and rng.random() < phase.favoured_probability:
+        sizes = newest
+    return rng.choice(sizes)
 
 
 def draw_architectures(phase: Phase, step: int, resolution: Resolution, rng: random.Random) -> list[Architecture]:

@@ -17,11 +17,11 @@ from onceforall.errors import UserError
 from onceforall.evaluation.exits import combine_exits
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Freeze, Supernet
-from onceforall.training.checkpoint import load_network
+from onceforall.training.checkpoint import described_network
 from onceforall.training.growing import spaces_in_phases, without_weights
 from onceforall.training.ledger import BACKWARD_FACTOR
 from onceforall.training.memory import activation_bytes, black_images, state_bytes
-from onceforall.training.phases import Phase, Teacher, draw_architectures, is_taught_in_place
+from onceforall.training.phases import Phase, Teacher, draw_architectures, draw_resolution, is_taught_in_place
 from onceforall.training.randomness import keyed_random
 from onceforall.training.rows import scale_epochs
 
@@ -50,33 +50,34 @@ def student_macs(supernet: Supernet, architectures: Sequence[Architecture]) -> i
     return BACKWARD_FACTOR * sum(supernet.measure(architecture).macs for architecture in architectures)
 
 
-def teacher_macs(supernet: Supernet, phases: Sequence[Phase], index: int, resolution: Resolution) -> int:
-    """Multiply-adds of the teacher of phase `index` for one image of the student at `resolution`."""
-    teacher = phases[index].teacher
+def teacher_macs(supernet: Supernet, phases: Sequence[Phase], index: int) -> dict[Resolution, int]:
+    """Multiply-adds of the teacher of phase `index` for one image, by the resolution of the student."""
+    phase = phases[index]
+    teacher, sizes = phase.teacher, phase.resolutions or phase.space.resolutions
     origin = {"first": 0, "previous_phase": index - 1, "in_place": index}
     if teacher.source == "none":
-        return 0
+        return dict.fromkeys(sizes, 0)
     if teacher.source in origin:
         network, space = supernet, phases[origin[teacher.source]].space
     else:
-        network = load_network(Path(teacher.source))
+        network = described_network(Path(teacher.source))
         space = network.space
     largest = space.largest(exits="all")
-    own = largest.resolution if teacher.input == "native" else resolution
-    return network.measure(replace(largest, resolution=own)).macs
+    own = {size: largest.resolution if teacher.input == "native" else size for size in sizes}
+    return {size: network.measure(replace(largest, resolution=own[size])).macs for size in sizes}
 
 
 def expected_step_macs(supernet: Supernet, phases: Sequence[Phase], index: int, draws: int = 8) -> tuple[float, float]:
     """Mean multiply-adds of a step of phase `index` for one image, of the students and of the teacher."""
     phase = phases[index]
-    rng = keyed_random("plan", phase.name)
+    rng, macs = keyed_random("plan", phase.name), teacher_macs(supernet, phases, index)
     students, teachers = 0, 0
     for step in range(draws):
-        resolution = rng.choice(phase.resolutions or phase.space.resolutions)
+        resolution = draw_resolution(phase, rng)
         architectures = draw_architectures(phase, step, resolution, rng)
         students += student_macs(supernet, architectures)
         if phase.teacher.source != "in_place" or is_taught_in_place(phase, architectures):
-            teachers += teacher_macs(supernet, phases, index, resolution)
+            teachers += macs[resolution]
     return students / draws, teachers / draws
 
 
@@ -149,7 +150,7 @@ class PhasePlan:
 def predict_costs(supernet: Supernet, phases: Sequence[Phase], images: int) -> list[PhaseCost]:
     """Cost of every phase for `images` training images and the network with which training begins; runs nothing."""
     spaces = spaces_in_phases(supernet.space, phases)
-    dtype, meta = next(supernet.parameters()).dtype, torch.device("meta")
+    dtype = next(supernet.parameters()).dtype
     whole = without_weights(supernet, spaces[-1]).to(dtype)
     kept: dict[tuple[Architecture, Freeze], int] = {}
     costs = []
@@ -158,7 +159,7 @@ def predict_costs(supernet: Supernet, phases: Sequence[Phase], images: int) -> l
         students, teachers = expected_step_macs(whole, phases, index)
         largest = phase.space.largest(exits="all")
         if (largest, phase.freeze) not in kept:
-            kept[largest, phase.freeze] = activation_bytes(whole, largest, meta, phase.freeze)
+            kept[largest, phase.freeze] = activation_bytes(whole, largest, phase.freeze)
         memory = state_bytes(without_weights(supernet, space).to(dtype), phase)
         memory["activation_bytes"] = kept[largest, phase.freeze] * size
         costs.append(PhaseCost(phase.name, steps, students * steps * size, teachers * steps * size, **memory))

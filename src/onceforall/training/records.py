@@ -1,6 +1,5 @@
 """What a run leaves behind while it goes on: its settings, metric lines, TensorBoard events, and the progress shown."""
 
-import fcntl
 import json
 import math
 import sys
@@ -122,7 +121,7 @@ class Records:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lock = (self.folder / ".lock").open("w")
         try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(self.lock)
         except OSError as error:
             raise UserError(f"{self.folder}: another process is training in this folder.") from error
         for draft in (self.folder / "checkpoints").glob(".*.part"):
@@ -241,6 +240,18 @@ class Records:
         for kind, score in line.get("validation", {}).items():
             for name, value in score.items():
                 self.writer.add_scalar(f"validation_{name}/{kind}", value, step)
+
+
+def _take(lock: TextIO) -> None:
+    """Hold a file until the process ends; `OSError` where another process holds it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Numbers of the published schedules, and how a schedule is stretched to a number of epochs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import final
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import Any, final
 
-from onceforall.errors import UserError, check_choice
+from onceforall.choices import listed
+from onceforall.errors import UserError, check_choice, check_keys
 from onceforall.training.phases import Phase
 
 __all__ = [
@@ -94,12 +95,25 @@ EXTENDED_ROWS: Mapping[str, Mapping[str, Row]] = {
 (0.08), scaled to batches of 200: Table III's 0.001 leaves the teacher far from trained."""
 
 
-def table_of(rows: str | Mapping[str, Row], tables: Mapping[str, Mapping[str, Row]]) -> Mapping[str, Row]:
-    """The table that a name of `tables` stands for, or the given one."""
+def table_of(
+    rows: str | Mapping[str, Row | Mapping[str, Any]], tables: Mapping[str, Mapping[str, Row]]
+) -> Mapping[str, Row]:
+    """The table that a name of `tables` stands for, or the given one; a recipe has mappings in the place of rows."""
     if isinstance(rows, str):
         check_choice("rows", rows, tables)
         return tables[rows]
-    return rows
+    if not isinstance(rows, Mapping):
+        raise UserError(
+            f"rows {rows!r}: must be a row for each kind of phase, or the name of a table: {listed(tables)}."
+        )
+    return {name: row if isinstance(row, Row) else _as_row(name, row) for name, row in rows.items()}
+
+
+def _as_row(name: str, row: object) -> Row:
+    required = [f.name for f in fields(Row) if f.default is MISSING]
+    check_keys(f"rows.{name}", row, tuple(required), tuple(f.name for f in fields(Row) if f.name not in required))
+    assert isinstance(row, Mapping)
+    return Row(**row)
 
 
 def scale_epochs(phases: Sequence[Phase], total_epochs: int | None) -> list[Phase]:

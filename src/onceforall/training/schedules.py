@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from onceforall.architecture import MAIN_PATH
+from onceforall.architecture import is_whole
 from onceforall.errors import UserError, check_choice
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Freeze
 from onceforall.training.fine_tuning import fine_tuning
+from onceforall.training.openings import FACTORS, closings, narrowed, openings, that_open_more, with_one_factor
 from onceforall.training.phases import Phase, Teacher
 from onceforall.training.rows import EXTENDED_ROWS, ROWS, Row, scale_epochs, table_of
 
@@ -22,55 +23,14 @@ __all__ = [
 ]
 
 
+def _check_truth(**given: object) -> None:
+    """Raise `UserError` for an argument that is neither true nor false."""
+    for name, value in given.items():
+        if not isinstance(value, bool):
+            raise UserError(f"{name} {value!r}: must be true or false.")
+
+
 # -- shrinking ----------------------------------------------------------------------------------------------------
-
-FACTORS: dict[str, str] = {
-    "kernel_sizes": "kernel",
-    "paths": "level",
-    "heights": "height",
-    "depths": "depth",
-    "expand_ratios": "expand",
-    "widths": "width",
-    "resolutions": "resolution",
-}
-"""Factors in the order in which shrinking opens them, with the names of their phases."""
-SMALLEST = "smallest"
-"""The name of the phase with which expansion begins."""
-
-
-def _with_one_factor(
-    space: SearchSpace, only: str | None, fixed: Mapping[str, Any] | None, others: Callable[[str], tuple]
-) -> SearchSpace:
-    """`space` with all choices of the factor `only`, and of each other the `fixed` one, or else what `others` says.
-
-    Without `only` it is the whole space.
-    """
-    if not isinstance(fixed, Mapping | None):
-        raise UserError(f"fixed {fixed!r}: give one choice a factor, as fixed.kernel_sizes=5.")
-    given = dict(fixed or {})
-    if only is None:
-        if given:
-            raise UserError(f"fixed {', '.join(given)}: goes with only, which names the factor that is not fixed.")
-        return space
-    elastic = [factor for factor in FACTORS if len(getattr(space, factor)) > 1]
-    check_choice("only", only, elastic)
-    if only in given:
-        raise UserError(f"fixed {only} {given[only]!r}: this is the factor that only leaves elastic.")
-    kept = {factor: others(factor) for factor in elastic if factor != only}
-    return space.restrict(**(kept | {factor: (choice,) for factor, choice in given.items()}))
-
-
-def _openings(factor: str, choices: tuple) -> list[tuple]:
-    """What each phase of a factor offers, after the largest choice alone: one smaller choice more a phase.
-
-    Kernel sizes come all at once, and sets of paths by their number of paths (OFAv2, Table III: three, two, one).
-    """
-    if factor == "kernel_sizes":
-        return [choices] if len(choices) > 1 else []
-    if factor == "paths":
-        counts = sorted({len(names) for names in choices}, reverse=True)
-        return [tuple(names for names in choices if len(names) >= count) for count in counts[1:]]
-    return [choices[lowest:] for lowest in range(len(choices) - 2, -1, -1)]
 
 
 def _shrink(space: SearchSpace, factors: Sequence[str], rows: Mapping[str, Row]) -> Iterator[tuple[Phase, str]]:
@@ -82,16 +42,16 @@ def _shrink(space: SearchSpace, factors: Sequence[str], rows: Mapping[str, Row])
             raise UserError(f"rows: none for phase {label!r}; give one named {' or '.join(map(repr, row_names))}.")
         numbers = {"learning_rate": row.learning_rate, "subnets_per_step": row.subnets_per_step}
         numbers |= {"batch_size": row.batch_size, "dropout": row.dropout}
-        return Phase(label, space.restrict(**opened), row.epochs, row.warmup_epochs, **(numbers | further))
+        return Phase(label, narrowed(space, **opened), row.epochs, row.warmup_epochs, **(numbers | further))
 
-    opened: dict[str, tuple] = {factor: getattr(space, factor)[-1:] for factor in factors if getattr(space, factor)}
+    opened: dict[str, Any] = {factor: getattr(space, factor)[-1:] for factor in factors if getattr(space, factor)}
     yield phase("full", ["full"], sampler="largest", subnets_per_step=1), ""
     for factor in opened:
-        openings, name = _openings(factor, getattr(space, factor)), FACTORS[factor]
-        for number, opening in enumerate(openings, start=1):
-            opened[factor] = opening
-            row_names = [f"{name}_last"] if number == len(openings) else [f"{name}_{number}"]
-            label = name if len(openings) == 1 else f"{name}_{number}"
+        name, offers = FACTORS[factor], that_open_more(space, opened, factor, openings(factor, getattr(space, factor)))
+        for number, offered in enumerate(offers[1:], start=1):
+            opened[factor] = offered
+            row_names = [f"{name}_last"] if number == len(offers) - 1 else [f"{name}_{number}"]
+            label = name if len(offers) == 2 else f"{name}_{number}"
             sorting = "banded" if factor in ("expand_ratios", "widths") else "none"
             yield phase(label, [*row_names, name], teacher=Teacher("first"), sort_channels=sorting), factor
 
@@ -130,7 +90,7 @@ def progressive_shrinking(
     """
     check_choice("resolution", resolution, ("mixed", "descending"))
     whole = space
-    space = _with_one_factor(whole, only, fixed, lambda factor: getattr(whole, factor)[-1:])
+    space = with_one_factor(whole, only, fixed, lambda factor: getattr(whole, factor)[-1:])
     resolution = "descending" if only == "resolutions" else resolution
     factors = [factor for factor in FACTORS if factor != "resolutions" or resolution == "descending"]
     phases = [phase for phase, _ in _shrink(space, factors, table_of(rows, ROWS))]
@@ -152,10 +112,10 @@ def exit_weights_of(strategy: str | Sequence[float], exits: int) -> tuple[tuple[
     ((0.6666666666666666, 0.3333333333333333), (0.3333333333333333, 0.6666666666666666))
     """
     if not isinstance(strategy, str):
-        weights = tuple(strategy)
+        weights = tuple(strategy) if isinstance(strategy, Sequence) else ()
         numbers = all(isinstance(weight, int | float) for weight in weights)
         if not numbers or len(weights) != exits or abs(sum(weights) - 1) > 1e-6:
-            raise UserError(f"exit_weights {weights}: give {exits} numbers that sum to 1, or one of {EXIT_WEIGHTS}.")
+            raise UserError(f"exit_weights {strategy}: give {exits} numbers that sum to 1, or one of {EXIT_WEIGHTS}.")
         return weights, weights
     check_choice("exit_weights", strategy, EXIT_WEIGHTS)
     rising = tuple(number / (exits * (exits + 1) / 2) for number in range(1, exits + 1))
@@ -196,6 +156,7 @@ def extended_progressive_shrinking(
         subnets_per_step: use this instead of the rows'.
     """
     check_choice("teacher", teacher, ("fixed", "previous_phase"))
+    _check_truth(teacher_guard=teacher_guard, train_all_exits=train_all_exits)
     several = len(space.exits) > 1
     losses, outputs = exit_weights_of(exit_weights, len(space.exits)) if several else (None, None)
     phases = []
@@ -219,23 +180,8 @@ def extended_progressive_shrinking(
 
 GROWING = ("depths", "widths", "expand_ratios", "kernel_sizes", "paths", "heights", "resolutions")
 """Factors in the order in which expansion opens them (ProX, section 3); it has none for paths and heights."""
-
-
-def _closings(factor: str, choices: tuple, present: tuple = ()) -> list[tuple]:
-    """What a factor offers before its first phase, and after each: one larger choice more.
-
-    It begins with those that are `present`. Where none are: of sets of paths the main path alone comes first, then all
-    of one path, of two, and so on.
-    """
-    if present:
-        new = [choice for choice in choices if choice not in present]
-        return [tuple(c for c in choices if c in present or c in new[:count]) for count in range(len(new) + 1)]
-    if factor != "paths":
-        return [choices[:count] for count in range(1, len(choices) + 1)]
-    first = next((names for names in choices if names == (MAIN_PATH,)), choices[0])
-    counts = sorted({len(names) for names in choices})
-    sets = [(first,), *(tuple(names for names in choices if len(names) <= count) for count in counts)]
-    return [offered for i, offered in enumerate(sets) if i == 0 or len(offered) > len(sets[i - 1])]
+SMALLEST = "smallest"
+"""The name of the phase with which expansion begins."""
 
 
 def progressive_expansion(
@@ -276,8 +222,9 @@ def progressive_expansion(
             in those of "depth", as the paper's text has it; or "always" after the first phase, as its code has it.
             Frozen blocks make a step cheaper and the result worse; measured in docs/decisions/0010-freezing.md.
         freeze_stem: train the stem in the first phase only.
-        freeze_inner_kernels: what of larger kernels learns once there are any; see `Freeze`. Other than "off" it needs
-            a network with the kernel rule "rings".
+        freeze_inner_kernels: of which kernels the inner part learns nothing: "off", of none; "on_sample", of each that
+            runs, once there are larger ones; "hard", in phases that open kernel sizes, of the newest one, and smaller
+            ones nothing at all. Other than "off" it needs a network with the kernel rule "rings".
         teacher_input: whether the teacher sees the student's images, or the same views at its own largest resolution.
             By default the latter in mode "increasing", where the newest resolution is one that it never saw.
         only: a factor, such as "depths": only it is elastic (Figs. 5 and 6).
@@ -289,32 +236,38 @@ def progressive_expansion(
     """
     check_choice("mode", mode, ("mixed", "increasing"))
     check_choice("freeze_earlier_blocks", freeze_earlier_blocks, ("never", "depth", "always"))
+    check_choice("freeze_inner_kernels", freeze_inner_kernels, ("off", "on_sample", "hard"))
+    _check_truth(freeze_stem=freeze_stem)
     if start is not None and fixed:
         raise UserError(f"fixed {fixed}: a network that is trained already keeps the choices that it has.")
     whole = space
     rest = (lambda factor: getattr(start, factor)) if start else (lambda factor: getattr(whole, factor)[:1])
-    space = _with_one_factor(whole, only, fixed, rest)
+    space = with_one_factor(whole, only, fixed, rest)
     if only == "resolutions" or (start is not None and start.resolutions != space.resolutions):
         mode = "increasing"
     factors = [name for name in GROWING if getattr(space, name) and (name != "resolutions" or mode == "increasing")]
-    closings = {name: _closings(name, getattr(space, name), getattr(start, name, ())) for name in factors}
-    present: dict[str, Any] = {factor: offers[0] for factor, offers in closings.items()}
+    offers_of = {name: closings(name, getattr(space, name), getattr(start, name, ())) for name in factors}
+    present: dict[str, Any] = {factor: offers[0] for factor, offers in offers_of.items()}
     epochs, rate = _by_kind("epochs_per_phase", epochs_per_phase), _by_kind("learning_rate", learning_rate)
     common: dict[str, Any] = {"batch_size": batch_size, "subnets_per_step": subnets_per_step}
     common |= {"optimizer": "adam", "decay": "constant", "weight_decay": 0.0, "dropout": 0.0, "gradients": "mean"}
     common |= {"task_weight": 0.5, "distillation_weight": 0.5}
     phases = []
     if start is None:
-        smallest = space.restrict(**present)
+        smallest = narrowed(space, **present)
         phases = [Phase(SMALLEST, smallest, epochs(SMALLEST), learning_rate=rate(SMALLEST), **common)]
     seen = teacher_input or ("native" if mode == "increasing" else "student")
     teacher = Teacher("previous_phase", batchnorm="calibrated", input=seen)
-    for factor, offers in closings.items():
+    for factor, all_offers in offers_of.items():
+        offers = that_open_more(space, present, factor, all_offers)
         for number, offered in enumerate(offers[1:], start=1):
             newest = tuple(choice for choice in offered if choice not in present[factor])
             present[factor] = offered
-            opened = space.restrict(**present)
+            opened, new = narrowed(space, **present), {factor: newest}
             frozen = freeze_earlier_blocks == "always" or (freeze_earlier_blocks == "depth" and factor == "depths")
+            inner = freeze_inner_kernels if len(opened.kernel_sizes) > 1 else "off"
+            if inner == "hard":
+                inner = newest[0] if factor == "kernel_sizes" else "off"
             kind = FACTORS[factor]
             phase = Phase(
                 kind if len(offers) == 2 else f"{kind}_{number}",
@@ -322,12 +275,8 @@ def progressive_expansion(
                 epochs(kind),
                 learning_rate=rate(kind),
                 teacher=teacher if phases else replace(teacher, source=start_teacher),
-                freeze=Freeze(
-                    stem=freeze_stem,
-                    earlier_blocks=frozen,
-                    inner_kernels=freeze_inner_kernels if len(opened.kernel_sizes) > 1 else "off",
-                ),
-                favoured=opened.restrict(**{factor: newest}) if newest_probability else None,
+                freeze=Freeze(stem=freeze_stem, earlier_blocks=frozen, inner_kernels=inner),
+                favoured=narrowed(opened, **new) if newest_probability else None,
                 favoured_probability=newest_probability,
                 **common,
             )
@@ -368,6 +317,8 @@ def sandwich(
     of the same step. Gradients are averaged. With fewer than three `subnets_per_step` steps take turns: the largest,
     the smallest, a random one, another; the soft targets are then a pass of the largest without gradient.
     """
+    if not is_whole(subnets_per_step):
+        raise UserError(f"subnets_per_step {subnets_per_step!r}: must be a whole number.")
     phase = Phase(
         "sandwich",
         space,

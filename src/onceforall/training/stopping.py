@@ -6,6 +6,7 @@ pair of networks differs in nothing else. Where they do not pay, the phase is ro
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.growing import final_space, without_weights
 from onceforall.training.memory import training_bytes
+from onceforall.training.openings import narrowed
 from onceforall.training.phases import Phase
 from onceforall.training.plan import expected_work
 from onceforall.training.randomness import keyed_random
@@ -52,7 +54,7 @@ def pairs_of_sizes(
     """
     newest = opened_by(space, before)
     largest_before: dict[str, Any] = {factor: getattr(before, factor)[-1:] for factor in newest}
-    sides = (space.restrict(**newest), space.restrict(**largest_before))
+    sides = (narrowed(space, **newest), narrowed(space, **largest_before))
 
     def drawn(side: SearchSpace, number: int) -> Architecture:
         """Each variable draws by its name, so both sides draw the same where they have the same variable."""
@@ -182,9 +184,9 @@ def _over_budget(rule: StopRule, phases: Sequence[Phase], index: int, supernet: 
     macs = sum(entry["macs"] for entry in entries)
     amounts = {"max_seconds": seconds * (1 + work / macs) if macs else 0.0, "max_macs": macs + work, "max_memory": 0.0}
     if rule.max_memory is not None:
-        network = type(supernet)(phases[index].space, **supernet.options).initialise()
+        network = without_weights(supernet, phases[index].space).to(next(supernet.parameters()).dtype)
         at_once = min(phases[index].batch_size, images) / validator.options.micro_batches
-        parts = training_bytes(network, phases[index], at_once, validator.world.device)
+        parts = training_bytes(network, phases[index], at_once)
         amounts["max_memory"] = parts["parameter_bytes"] + sum(parts.values())  # gradients are as large as parameters
     for name, amount in amounts.items():
         limit = getattr(rule, name)
@@ -197,7 +199,7 @@ def apply_verdict(phases: Sequence[Phase], verdict: Mapping[str, Any]) -> list[P
     """The phases that are carried out after a verdict: its `action`, at the phase number `at` (from 0, but not 0).
 
     "stop" ends the list before that phase. "skip" leaves out that phase, and of later ones the choices that it opened
-    and larger ones of these factors; a phase that then opens nothing more is left out too.
+    and larger ones of these factors; a phase of which nothing new is left is left out too.
     """
     at = verdict["at"]
     if verdict["action"] == "continue":
@@ -211,11 +213,11 @@ def apply_verdict(phases: Sequence[Phase], verdict: Mapping[str, Any]) -> list[P
     def cut(space: SearchSpace) -> SearchSpace:
         """`space` with only those choices of `factors` that `known` has."""
         kept: dict[str, Any] = {f: tuple(c for c in getattr(space, f) if c in getattr(known, f)) for f in factors}
-        return space.restrict(**{factor: choices for factor, choices in kept.items() if choices})
+        return narrowed(space, **{factor: choices for factor, choices in kept.items() if choices})
 
-    for phase in phases[at + 1 :]:
+    for earlier, phase in pairwise(phases[at:]):
         space = cut(phase.space)
-        if not opened_by(space, out[-1].space):
+        if opened_by(phase.space, earlier.space) and not opened_by(space, out[-1].space):
             continue
         favoured = None if phase.favoured is None else cut(phase.favoured)
         sizes = None if phase.resolutions is None else tuple(s for s in phase.resolutions if s in space.resolutions)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from onceforall.architecture import Architecture, Resolution
-from onceforall.evaluation.calibration import calibrate
+from onceforall.evaluation.calibration import CalibrationRule, calibrate
 from onceforall.evaluation.exits import combine_exits
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.phases import Phase, Teacher, is_taught_in_place
@@ -41,16 +41,24 @@ class TeacherNetwork:
         network: a sub-network; it may answer with several exits.
         teacher: the value from the phase.
         calibration: training images for a resolution, in batches; used only with calibrated statistics.
+        rule: how these are estimated; see `calibrate`.
     """
 
     def __init__(
-        self, network: Supernet, teacher: Teacher, calibration: Callable[[Resolution], Iterable[Tensor]]
+        self,
+        network: Supernet,
+        teacher: Teacher,
+        calibration: Callable[[Resolution], Iterable[Tensor]],
+        rule: CalibrationRule = "reference",
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.teacher = teacher
         self.calibration = calibration
+        self.rule: CalibrationRule = rule
         self.native_resolution = network.space.resolutions[-1]
         self.statistics: dict[Resolution, dict[str, Tensor]] = {}
+        self.in_place: Resolution | None = None
+        """Of which resolution the network has the statistics."""
         network.use_batch_statistics(teacher.batchnorm == "batch")
 
     def resolution(self, student: Resolution) -> Resolution:
@@ -69,11 +77,14 @@ class TeacherNetwork:
 
     def _use_statistics(self, resolution: Resolution) -> None:
         """Put the running statistics of `resolution` in place, estimating them when it is met first."""
+        if resolution == self.in_place:
+            return
         if resolution not in self.statistics:
-            calibrate(self.network, self.calibration(resolution))
+            calibrate(self.network, self.calibration(resolution), self.rule)
             self.statistics[resolution] = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
         for name, buffer in self.network.named_buffers():
             buffer.copy_(self.statistics[resolution][name])
+        self.in_place = resolution
 
 
 def soft_targets_of(

@@ -1,8 +1,9 @@
 """Judging a phase while it trains: a fixed few sub-networks, each extracted, calibrated and measured."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -16,11 +17,19 @@ from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.distributed import World
 from onceforall.training.ledger import Ledger
+from onceforall.training.openings import narrowed
 from onceforall.training.options import RunOptions
 from onceforall.training.phases import Phase
 from onceforall.training.randomness import keyed_random
 
-__all__ = ["Validator", "validation_architectures"]
+__all__ = ["Validator", "is_best", "validation_architectures"]
+
+
+def is_best(mean: float, best: float | None, higher_is_better: bool) -> bool:
+    """Whether a phase's `mean` is better than the `best` so far; one that is not finite counts as none."""
+    if best is None or not math.isfinite(best):
+        return True
+    return math.isfinite(mean) and (mean > best if higher_is_better else mean < best)
 
 
 def validation_architectures(phase: Phase, seed: int, random_ones: int, most_extremes: int) -> dict[str, Architecture]:
@@ -55,7 +64,7 @@ def _extremes(space: SearchSpace) -> list[Architecture]:
     differ, all of them count (OFAv2's published validation).
     """
     counts = [len(names) for names in space.paths]
-    ends: dict[str, tuple] = {"paths": tuple(p for p in space.paths if len(p) in (min(counts), max(counts)))}
+    ends: dict[str, Any] = {"paths": tuple(p for p in space.paths if len(p) in (min(counts), max(counts)))}
     for factor in ("resolutions", "kernel_sizes", "expand_ratios", "depths", "heights", "widths"):
         if choices := getattr(space, factor):
             ends[factor] = tuple(dict.fromkeys((choices[0], choices[-1])))
@@ -63,7 +72,7 @@ def _extremes(space: SearchSpace) -> list[Architecture]:
         len(c) < 2 for factor, c in ends.items() if factor not in ("resolutions", "kernel_sizes")
     ):
         ends["kernel_sizes"] = space.kernel_sizes
-    return [member for member, _ in space.restrict(**ends).grid()]
+    return [member for member, _ in narrowed(space, **ends).grid()]
 
 
 @final
@@ -109,7 +118,10 @@ class Validator:
         images: int | None,
         split: str = "validation",
     ) -> dict[Architecture, dict[str, float]]:
-        """Metrics of architectures on the first `images` images of a split, prepared without augmentation."""
+        """Metrics of architectures on the first `images` images of a split, prepared without augmentation.
+
+        They are Python's numbers also where a task gives numpy's, which a state of the run could not hold.
+        """
         evaluations = evaluate_each(
             supernet,
             architectures,
@@ -124,7 +136,10 @@ class Validator:
             exit_weights=phase.exit_output_weights,
             timed=self.ledger.time,
         )
-        return {evaluation.architecture: evaluation.metrics for evaluation in evaluations}
+        return {
+            evaluation.architecture: {name: float(value) for name, value in evaluation.metrics.items()}
+            for evaluation in evaluations
+        }
 
     def calibration_batches(self, supernet: Supernet, resolution: Resolution) -> Iterator[tuple[Tensor, Tensor]]:
         """Training images for re-estimating the batch normalisation of networks like `supernet`."""
