@@ -52,6 +52,23 @@ def test_files_are_timed_in_a_process_of_the_engine(backend: str) -> None:
         assert "openvino" not in set(sys.modules) - present  # nothing of it was loaded in this process
 
 
+def test_the_first_network_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    if "onnxruntime" not in installed_backends():
+        pytest.skip("onnxruntime is not installed")
+    prepared = []
+    usual = engines.PREPARE["onnxruntime"]
+
+    def prepare(file: bytes, *more):
+        prepared.append(file)
+        return usual(file, *more)
+
+    monkeypatch.setitem(engines.PREPARE, "onnxruntime", prepare)
+    a, b, c = (linear(np.full((3, 4), value, np.float32)) for value in (1, 2, 3))
+    for files in ([a, b], [a, c], [b, b]):
+        engines._measure(EngineSettings("onnxruntime", batch=2), files, [SHAPE] * 2, QUICK)
+    assert prepared == [a, b, c, b, b]
+
+
 def test_pytorch_builds_the_network_there() -> None:
     net = small()
     job = TorchNetwork(type(net), net.options, net.space.smallest())

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self, final
 
 import numpy as np
@@ -133,7 +134,8 @@ class EngineProcess:
         """Latency of each network on an input of its shape, timed in turn; see `time_callables`.
 
         Args:
-            networks: ONNX files as bytes; for PyTorch `TorchNetwork` values.
+            networks: ONNX files as bytes; for PyTorch `TorchNetwork` values. If the first is that of the call before,
+                it is not prepared again.
             shapes: of the inputs, batch included.
             warmup_seconds, min_runs, max_seconds, rounds: see `time_callables`.
         """
@@ -173,9 +175,9 @@ def _quiet(settings: EngineSettings) -> None:
 def _measure(
     settings: EngineSettings, networks: list[Any], shapes: list[tuple[int, ...]], times: dict[str, Any]
 ) -> list[Latency]:
-    calls = [
-        PREPARE[settings.backend](network, shape, settings) for network, shape in zip(networks, shapes, strict=True)
-    ]
+    first, *others = zip(networks, shapes, strict=True)
+    keep = _prepare if settings.backend == "pytorch" else _prepare_once
+    calls = [keep(settings, *first), *(_prepare(settings, *other) for other in others)]
 
     def time() -> list[Latency]:
         return time_callables(
@@ -195,6 +197,15 @@ def _measure(
 
     with torch_threads(settings.threads), torch.inference_mode():
         return time()
+
+
+def _prepare(settings: EngineSettings, network: Any, shape: tuple[int, ...]) -> Callable[[], object]:
+    return PREPARE[settings.backend](network, shape, settings)
+
+
+_prepare_once = lru_cache(maxsize=1)(_prepare)
+"""The first network of a group may be that of the group before, to compare the groups by. Prepared anew, the same small
+network is up to twice as fast or slow in OpenVINO."""
 
 
 def _synchronise(settings: EngineSettings) -> Callable[[], object] | None:
