@@ -73,7 +73,7 @@ def test_mistakes_are_found_before_anything_is_read(words, message):
 
 
 def test_what_is_said_of_an_export(tmp_path, capsys):
-    rows = {"exported": {"median_ms": 1.234, "to_pytorch": 0.25, "noisy": True}}
+    rows = {"exported": {"median_ms": 5.6, "processor_ms": 1.234, "to_pytorch": 0.25, "noisy": True}}
     report = ExportReport(
         path=tmp_path / "bundle",
         bytes=2_500_000,

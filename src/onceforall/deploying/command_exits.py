@@ -149,7 +149,7 @@ def _tell(done: "ExitExport") -> None:
             f"the best known network of one exit that costs no more ({point.rival_macs / 1e6:.2f}M): "
             f"{point.rival_accuracy:.4f}; early exits are {low:+.1f} to {high:+.1f} points better (95 % interval)"
         )
-    own, whole = (done.latency[name]["median_ms"] for name in ("exported", "whole"))
+    own, whole = (done.latency[name]["processor_ms"] for name in ("exported", "whole"))
     click.echo(f"mean time of an image on one thread: {own:.3g} ms, of the whole network {whole:.3g} ms")
     click.echo(
         f"exported {done.path} ({done.bytes / 1e6:.2f} MB): all exits differ from PyTorch by at most "

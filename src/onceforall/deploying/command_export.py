@@ -118,6 +118,6 @@ def tell_export(report: "ExportReport") -> None:
         click.echo(f"layers kept in float32: {', '.join(report.kept_fp32)}")
     own = report.latency["exported"]
     noisy = " (noisy)" if own["noisy"] else ""
-    click.echo(f"latency on one thread: {own['median_ms']:.3g} ms, {own['to_pytorch']:.2f} of PyTorch's{noisy}")
+    click.echo(f"latency on one thread: {own['processor_ms']:.3g} ms, {own['to_pytorch']:.2f} of PyTorch's{noisy}")
     if report.objection is not None:
         click.echo(f"kept although {report.objection}")

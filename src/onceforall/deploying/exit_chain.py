@@ -201,4 +201,4 @@ def time_segments(net: Supernet, segments: Iterable[Segment]) -> dict[Segment, f
         calls.append(partial(session.run, None, {part.reads: noise}))
     with torch_threads(1):
         timed = time_callables(calls, engine="onnxruntime", precision="float32", **IN_TURN)
-    return {segment: latency.median_ms for segment, latency in zip(wanted, timed, strict=True)}
+    return {segment: latency.processor_ms for segment, latency in zip(wanted, timed, strict=True)}
