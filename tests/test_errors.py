@@ -7,7 +7,7 @@ import random
 import pytest
 
 from onceforall.architecture import Architecture, Block, Stage, as_resolution, side
-from onceforall.errors import UserError, check_choice, check_keys, suggestion
+from onceforall.errors import UserError, check_choice, check_keys, check_truth, suggestion
 from onceforall.evaluation.tasks import classification
 from onceforall.search_space import BlockChoices, SearchSpace, StageChoices
 from onceforall.supernets import create_supernet
@@ -226,6 +226,13 @@ def test_choices_and_keys_that_are_right_say_nothing():
         check_keys("stage", {"width": 1}, ("blocks",), ("width",))
     with pytest.raises(UserError, match=r"^optimizer 3 is not one of: 'sgd', 'adam'\.$"):
         check_choice("optimizer", 3, ("sgd", "adam"))
+
+
+def test_what_is_neither_true_nor_false():
+    check_truth(one=True, other=False)
+    for value in (1, 0, None, "true"):
+        with pytest.raises(UserError, match=f"other {value!r}: must be true or false"):
+            check_truth(one=True, other=value)
 
 
 def test_a_user_error_is_a_value_error():

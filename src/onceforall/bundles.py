@@ -181,7 +181,7 @@ def describe(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     latency = about["latency"]
     if latency is not None:
         own = latency["exported"]
-        text = f"{own['processor_ms']:.3g} ms, {own['to_pytorch']:.2f} of PyTorch's time"
+        text = f"{own.get('processor_ms', own['median_ms']):.3g} ms, {own['to_pytorch']:.2f} of PyTorch's time"
         text += f" ({latency['threads']} thread, {latency['processor']})"
         out.append(("latency", text + (", noisy" if own["noisy"] else "")))
     return [*out, ("model files", f"{about['bytes'] / 1e6:.2f} MB")]

@@ -90,8 +90,9 @@ def quickstart(out: Path, overrides: tuple[str, ...]) -> None:
     from onceforall.exporting import ExportOptions
     from onceforall.recipes import make_recipe
     from onceforall.runs import find_architecture, open_run, train_run
+    from onceforall.training.records import SETTINGS
 
-    train_run(make_recipe("digits-ps", overrides), out, resume=(out / "run.json").is_file())
+    train_run(make_recipe("digits-ps", overrides), out, resume=(out / SETTINGS).is_file())
     run = open_run(out)
     _evaluate(run, split="validation", random_ones=8, latency=False, calibration=None, quiet=True)
     results = _evaluate(run, split="test", random_ones=8, latency=True, calibration=None, quiet=False)

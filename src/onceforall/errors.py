@@ -7,7 +7,7 @@ without a traceback and exits with 2. Everything else that is raised is a defect
 import difflib
 from collections.abc import Iterable, Mapping
 
-__all__ = ["UserError", "check_choice", "check_keys", "suggestion"]
+__all__ = ["UserError", "check_choice", "check_keys", "check_truth", "suggestion"]
 
 
 class UserError(ValueError):
@@ -53,3 +53,15 @@ def check_keys(what: str, data: object, required: tuple[str, ...], optional: tup
     missing = [key for key in required if key not in data]
     if missing:
         raise UserError(f"{what} lacks the key {', '.join(missing)}.")
+
+
+def check_truth(**given: object) -> None:
+    """Raise `UserError` unless each of the `given` is true or false.
+
+    >>> check_truth(freeze_stem="maybe")
+    Traceback (most recent call last):
+    onceforall.errors.UserError: freeze_stem 'maybe': must be true or false.
+    """
+    for name, value in given.items():
+        if not isinstance(value, bool):
+            raise UserError(f"{name} {value!r}: must be true or false.")

@@ -26,11 +26,11 @@ from typing import Any, final
 from onceforall.errors import UserError
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.checkpoint import load_network
+from onceforall.training.records import FAMILY as ABOUT
 
 __all__ = ["ABOUT", "FORMAT", "MODELS", "Family", "family_folder", "is_family", "open_family", "unpack"]
 
 FORMAT = "onceforall-family-1"
-ABOUT = "family.json"
 MODELS = "models"
 SUFFIXES = (".json", ".csv", ".md", ".png", ".svg", ".safetensors")
 MOST_FILES = 1_000

@@ -55,6 +55,11 @@ def test_the_front_matter_is_that_of_hugging_face():
         assert text in body, text
 
 
+def test_a_bundle_that_knows_the_time_of_the_clock_alone():
+    clock = ABOUT["latency"] | {"exported": {"median_ms": 5.6, "to_pytorch": 0.07, "noisy": False}}
+    assert "5.6 ms, 0.07 of PyTorch's time" in parsed(model_card(ABOUT | {"latency": clock}))[1]
+
+
 def test_what_is_not_known_is_said():
     about = ABOUT | {"metrics": None, "latency": None, "accepted": False, "objection": "it is worse."}
     about |= {"engine": "torch", "precision": "fp32", "parts": ["model.pt2"], "task": {"kind": "segmentation"}}

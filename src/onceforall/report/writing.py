@@ -20,10 +20,9 @@ from onceforall.report.sections import (
     schedule_section,
 )
 from onceforall.report.wording import show_duration, show_number, words
-from onceforall.training.records import METRICS, SETTINGS, read_lines
+from onceforall.training.records import FAMILY, METRICS, SETTINGS, read_lines
 
 REPORT = "report.html"
-FAMILY = "family.json"  # in the folder of a family, which `onceforall package` wrote
 SPLITS = ("test", "validation", "train")
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 from onceforall.architecture import is_whole
-from onceforall.errors import UserError
+from onceforall.errors import UserError, check_truth
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Freeze
 from onceforall.training.phases import Phase, Teacher
@@ -44,8 +44,7 @@ def fine_tuning(
         teacher: the path of a saved network whose largest sub-network gives soft targets, or "none".
         total_epochs: scale the epochs so that they sum to this.
     """
-    if not isinstance(freeze_stem, bool):
-        raise UserError(f"freeze_stem {freeze_stem!r}: must be true or false.")
+    check_truth(freeze_stem=freeze_stem)
     if not is_whole(frozen_epochs) or frozen_epochs < 0:
         raise UserError(f"frozen_epochs {frozen_epochs!r}: must be a whole number of at least 0.")
     tuned = Phase(

@@ -24,6 +24,7 @@ __all__ = ["Records", "read_lines"]
 METRICS = "metrics.jsonl"
 SETTINGS = "run.json"
 SPLITS = "splits.csv"
+FAMILY = "family.json"  # in the place of metrics, ledger and splits where the run was packaged
 # what may differ between a run and its continuation: it does not change what is computed (the data's content counts,
 # not where it lies)
 FREE_OPTIONS = ("device", "max_minutes", "threads", "checkpoint_every")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from onceforall.architecture import is_whole
-from onceforall.errors import UserError, check_choice
+from onceforall.errors import UserError, check_choice, check_truth
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Freeze
 from onceforall.training.fine_tuning import fine_tuning
@@ -21,13 +21,6 @@ __all__ = [
     "progressive_shrinking",
     "sandwich",
 ]
-
-
-def _check_truth(**given: object) -> None:
-    """Raise `UserError` for an argument that is neither true nor false."""
-    for name, value in given.items():
-        if not isinstance(value, bool):
-            raise UserError(f"{name} {value!r}: must be true or false.")
 
 
 # -- shrinking ----------------------------------------------------------------------------------------------------
@@ -156,7 +149,7 @@ def extended_progressive_shrinking(
         subnets_per_step: use this instead of the rows'.
     """
     check_choice("teacher", teacher, ("fixed", "previous_phase"))
-    _check_truth(teacher_guard=teacher_guard, train_all_exits=train_all_exits)
+    check_truth(teacher_guard=teacher_guard, train_all_exits=train_all_exits)
     several = len(space.exits) > 1
     losses, outputs = exit_weights_of(exit_weights, len(space.exits)) if several else (None, None)
     phases = []
@@ -237,7 +230,7 @@ def progressive_expansion(
     check_choice("mode", mode, ("mixed", "increasing"))
     check_choice("freeze_earlier_blocks", freeze_earlier_blocks, ("never", "depth", "always"))
     check_choice("freeze_inner_kernels", freeze_inner_kernels, ("off", "on_sample", "hard"))
-    _check_truth(freeze_stem=freeze_stem)
+    check_truth(freeze_stem=freeze_stem)
     if start is not None and fixed:
         raise UserError(f"fixed {fixed}: a network that is trained already keeps the choices that it has.")
     whole = space
