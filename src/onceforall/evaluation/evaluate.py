@@ -18,6 +18,7 @@ from torch import Tensor
 from onceforall.architecture import Architecture, Resolution, is_whole
 from onceforall.data.dataset import DataSet
 from onceforall.errors import UserError, check_choice
+from onceforall.evaluation.allocation import keep_freed_memory
 from onceforall.evaluation.calibration import CalibrationRule, calibrate
 from onceforall.evaluation.cost import Cost, cost
 from onceforall.evaluation.exits import exit_answer, weights_of_exits
@@ -208,6 +209,7 @@ def evaluate_each(
         keep: architectures whose probabilities are wanted, if the task keeps any.
         timed: a context for the time spent on calibration and on prediction.
     """
+    keep_freed_memory()
     for split in splits:
         check_choice("split", split, ("train", "validation", "test"))
         if not data.count(split):

@@ -81,7 +81,7 @@ def search(
 
     Without --predictor some networks are measured first, on validation, and a predictor is fitted. The networks that
     the search finds are measured too; the one that answers is chosen by that, and it alone is measured on test. What
-    was measured before is kept and counts.
+    was measured before is not measured again.
 
     \b
     Example:

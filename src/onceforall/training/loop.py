@@ -18,6 +18,7 @@ from torch import Tensor
 
 from onceforall.architecture import Architecture, Resolution
 from onceforall.data.dataset import DataSet
+from onceforall.evaluation.allocation import keep_freed_memory
 from onceforall.evaluation.tasks import Task
 from onceforall.layers.channels import sort_channels
 from onceforall.supernets.supernet import Supernet
@@ -109,6 +110,7 @@ class _Run:
         resume: bool,
     ) -> None:
         """Nothing is read or written yet."""
+        keep_freed_memory()
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         self.dtype = torch.float64 if options.precision == "fp64" else torch.float32
