@@ -140,6 +140,27 @@ def test_it_grows_again_without_its_parent(finished, grown, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "left_out",
+    [
+        ("phases.all.stop_rule.action=skip", "phases.all.stop_rule.min_gain=1"),  # nothing gains so much
+        ("schedule.only=depths", "phases.all.stop_rule.action=continue", "network.depths=[1,2]"),
+    ],
+)
+def test_what_the_run_left_out_stays_out_until_it_is_asked_for(tmp_path, left_out):
+    """A rolled-back kernel size, and factors beside the one that was trained."""
+    folder = tmp_path / "run"
+    train_run(make_recipe("digits-prox", (*TINY, "network.kernel_sizes=[3,5]", *left_out)), folder)
+    space = open_run(folder).supernet.space
+    assert space.kernel_sizes == (3,)
+    for changes, phases in ((("depths=1,2,3",), "depth"), (("kernel_sizes=3,5",), "kernel")):
+        plan = plan_growth(folder, changes)
+        assert {phase.name.partition("_")[0] for phase in plan.phases} == {phases}
+        assert list(plan.opened) == [changes[0].partition("=")[0]]
+    with pytest.raises(UserError, match="nothing to grow"):
+        plan_growth(folder, ("schedule.epochs_per_phase=3",))
+
+
+@pytest.mark.parametrize(
     ("changes", "expected"),
     [
         (("depths=2,3",), "depths 2, 3: extending keeps every present choice, and 1 is missing"),

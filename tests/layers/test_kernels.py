@@ -200,6 +200,14 @@ def test_what_of_a_kernel_is_trained(frozen, size, trained):
     assert {name for name, tensor in held.items() if tensor.grad is not None} == trained
 
 
+@pytest.mark.parametrize(("sizes", "frozen"), [((1,), 5), ((3,), 5), ((3, 5), 7), ((1,), "inner")])
+def test_a_layer_without_that_kernel_has_nothing_inside(sizes, frozen):
+    """A head of 1x1 convolutions learns while kernels of 5 are trained."""
+    rule, stored = rings(sizes, 2), weight(sizes[0], 2).requires_grad_()
+    rule(stored, sizes[0], frozen).square().sum().backward()
+    assert stored.grad is not None
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_no_optimiser_moves_what_is_frozen(optimizer):
     """Also after steps that trained it, which leave momentum behind, and with weight decay."""

@@ -89,6 +89,11 @@ def test_a_saved_teacher_must_fit(tmp_path, options, phase, expected):
             {},
             "inner_kernels 5 of phase 'only': freezing them needs kernel_rule 'rings'.* has 'transform'",
         ),
+        (
+            [replace(PHASE, freeze=Freeze(inner_kernels=9))],
+            {},
+            "inner_kernels 9 of phase 'only': its kernel sizes are 3, 5",
+        ),
         ([PHASE], {"micro_batches": 3, "processes": 2}, "micro_batches 3: must be a multiple of the 2 processes"),
         ([PHASE], {"micro_batches": 9}, "micro_batches 9: cuts the 16 images of a step of phase 'only'"),
         ([replace(PHASE, batch_size=500)], {"micro_batches": 22}, "cuts the 42 images"),

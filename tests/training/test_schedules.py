@@ -157,6 +157,17 @@ def test_wrong_arguments_of_other_schedules(make, arguments, expected):
     check_refused(make, ofav2_space(CODES, HEIGHTS), arguments, expected)
 
 
+def test_a_space_that_the_network_outgrew_is_refused():
+    with pytest.raises(UserError, match="depth 1: a network grows into a space that keeps .* and 2 is missing"):
+        progressive_expansion(SMALL.restrict(depths=(1,)), start=SMALL.restrict(depths=(2,)))
+
+
+@pytest.mark.parametrize("strategy", ["dsec", [0.5]])
+def test_exit_weights_count_with_a_single_exit_too(strategy):
+    with pytest.raises(UserError, match="exit_weights"):
+        extended_progressive_shrinking(SMALL, exit_weights=strategy)
+
+
 # -- blocks and stages that differ -------------------------------------------------------------------------------------
 
 # the first stage: depths, kernel sizes, expansions; and the second's

@@ -256,6 +256,15 @@ def test_a_phase_that_opens_smaller_choices_is_not_judged(tmp_path):
     assert "verdicts" not in described and len(described["phases"]) == len(phases) > 2
 
 
+def test_a_phase_that_opens_nothing_is_not_judged(tmp_path):
+    """The same networks trained on, as in fine-tuning, have nothing to be compared with."""
+    rule = StopRule(action="skip", min_gain=NEVER, pairs=2)
+    first = schedule(rule)[0]
+    carried_out(tmp_path / "run", None, [first, replace(first, name="more")])
+    described = json.loads((tmp_path / "run/run.json").read_text())
+    assert "verdicts" not in described and [phase["name"] for phase in described["phases"]] == ["smallest", "more"]
+
+
 def test_limits_are_asked_before_the_first_phase_and_the_second(tmp_path):
     carried_out(tmp_path / "free", None)
     macs = [entry["macs"] for entry in json.loads((tmp_path / "free/ledger.json").read_text())]

@@ -18,7 +18,9 @@ from onceforall.runs import find_weights, is_finished, read_run
 from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.checkpoint import load_network
+from onceforall.training.growing import without_weights
 from onceforall.training.loop import train
+from onceforall.training.openings import narrowed
 from onceforall.training.phases import Phase
 from onceforall.training.records import SPLITS
 
@@ -105,6 +107,7 @@ def plan_growth(
     images = build_data(grown, progress)
     _check_images(images, described, parent, given=data is not None)
     whole = build_supernet(grown, images)
+    whole = without_weights(whole, _wanted_space(whole.space, space, changes))
     phases = build_phases(grown, whole, images.count("train"), start=(space, str(weights.resolve())))
     return GrownRun(parent, grown, images, network, phases, origin_of(parent, name, weights))
 
@@ -141,6 +144,20 @@ def _as_override(text: str) -> str:
     if not equals or key not in GROWING_FACTORS:
         return text
     return f"network.{key}={value if value.lstrip().startswith('[') else f'[{value}]'}"
+
+
+def _wanted_space(whole: SearchSpace, space: SearchSpace, changes: Sequence[str]) -> SearchSpace:
+    """Of the choices of the recipe those that the run ended with, and all of the factors that `changes` name.
+
+    So what a rule to stop took back, or a schedule of one factor never opened, stays out until it is asked for.
+    """
+    named = {_as_override(text).partition("=")[0].removeprefix("network.") for text in changes}
+    kept: dict[str, Any] = {
+        factor: tuple(choice for choice in getattr(whole, factor) if choice in getattr(space, factor))
+        for factor in GROWING_FACTORS
+        if factor not in named and getattr(whole, factor)
+    }
+    return narrowed(whole, **kept)
 
 
 def _check_network(recipe: Recipe, grown: Recipe, space: SearchSpace) -> None:

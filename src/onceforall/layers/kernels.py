@@ -20,7 +20,8 @@ __all__ = ["KERNEL_RULES", "CenterCrop", "Cut", "Frozen", "KernelRule", "Rings",
 
 Frozen = bool | int | Literal["inner"]
 """What of a layer is not trained: nothing, all of it (True), or parts of its kernel. "inner": what lies inside the
-outermost ring of the kernel that runs. A kernel size: what lies inside the outermost ring of a kernel of that size."""
+outermost ring of the kernel that runs. A kernel size: what lies inside the outermost ring of a kernel of that size, in
+layers that have one."""
 
 
 Cut = Callable[[Tensor], Tensor]
@@ -151,7 +152,7 @@ class Rings(KernelRule):
         self.rings = nn.ParameterDict({name: nn.Parameter(torch.zeros(*channels, n)) for name, n in entries.items()})
 
     def forward(self, weight: Tensor, kernel_size: int, frozen: Frozen = False, cut: Cut | None = None) -> Tensor:
-        trained_from = kernel_size if frozen == "inner" else int(frozen)  # where all is frozen, the layer sees to it
+        trained_from = kernel_size if frozen == "inner" else frozen if frozen in self.kernel_sizes else 0
         out, inner = weight.shape[:2]
         weight = weight if self.stored_size >= trained_from else weight.detach()
         for small, large in self.steps:

@@ -82,10 +82,13 @@ def _check_views(phase: Phase, data: DataSet) -> None:
 
 def _check_kernels(phase: Phase, supernet: Supernet) -> None:
     """Inner kernels can be frozen where they are tensors of their own."""
-    rule = supernet.options.get("kernel_rule", "rings")
-    if phase.freeze.inner_kernels != "off" and len(phase.space.kernel_sizes) > 1 and rule != "rings":
+    rule, inner = supernet.options.get("kernel_rule", "rings"), phase.freeze.inner_kernels
+    if inner not in ("off", "on_sample", *phase.space.kernel_sizes):
+        sizes = listed(phase.space.kernel_sizes)
+        raise UserError(f"inner_kernels {inner!r} of phase {phase.name!r}: its kernel sizes are {sizes}.")
+    if inner != "off" and len(phase.space.kernel_sizes) > 1 and rule != "rings":
         raise UserError(
-            f"inner_kernels {phase.freeze.inner_kernels!r} of phase {phase.name!r}: freezing them needs kernel_rule "
+            f"inner_kernels {inner!r} of phase {phase.name!r}: freezing them needs kernel_rule "
             f"'rings', which keeps them apart, and the network has {rule!r}."
         )
 

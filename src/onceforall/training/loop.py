@@ -256,7 +256,7 @@ class _Run:
         optimizer.begin_step(epochs_done=self.step / steps)
         for number, indices in self.world.share(parts):
             self._micro_batch(phase, (*where, number), indices, len(indices) / len(batch), architectures, losses)
-        self._check_losses(phase, architectures, losses)
+        self._share_losses_and_time(phase, architectures, losses)
         self.world.sum_gradients(optimizer.parameters)
         if not optimizer.step():
             raise not_finite("the gradient became not finite", self.step, phase, architectures)
@@ -305,7 +305,7 @@ class _Run:
                     assert isinstance(outputs, Tensor)
                     soft_targets = outputs.detach()
 
-    def _check_losses(self, phase: Phase, architectures: list[Architecture], losses: Tensor) -> None:
+    def _share_losses_and_time(self, phase: Phase, architectures: list[Architecture], losses: Tensor) -> None:
         """Add up the losses over the processes and stop before the weights move if one is not finite.
 
         With them goes the word that the first process's time is over, so that all stop at the same step.

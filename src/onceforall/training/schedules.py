@@ -7,6 +7,7 @@ from typing import Any, Literal
 from onceforall.architecture import is_whole
 from onceforall.errors import UserError, check_choice, check_truth
 from onceforall.search_space import SearchSpace
+from onceforall.supernets.growth import check_extension
 from onceforall.supernets.supernet import Freeze
 from onceforall.training.fine_tuning import fine_tuning
 from onceforall.training.openings import FACTORS, closings, narrowed, openings, that_open_more, with_one_factor
@@ -150,8 +151,8 @@ def extended_progressive_shrinking(
     """
     check_choice("teacher", teacher, ("fixed", "previous_phase"))
     check_truth(teacher_guard=teacher_guard, train_all_exits=train_all_exits)
-    several = len(space.exits) > 1
-    losses, outputs = exit_weights_of(exit_weights, len(space.exits)) if several else (None, None)
+    several, weights = len(space.exits) > 1, exit_weights_of(exit_weights, len(space.exits))
+    losses, outputs = weights if several else (None, None)
     phases = []
     factors = [factor for factor in FACTORS if factor != "resolutions"]
     for phase, factor in _shrink(space, factors, table_of(rows, EXTENDED_ROWS)):
@@ -236,6 +237,8 @@ def progressive_expansion(
     whole = space
     rest = (lambda factor: getattr(start, factor)) if start else (lambda factor: getattr(whole, factor)[:1])
     space = with_one_factor(whole, only, fixed, rest)
+    if start is not None:
+        check_extension(start, space)
     if only == "resolutions" or (start is not None and start.resolutions != space.resolutions):
         mode = "increasing"
     factors = [name for name in GROWING if getattr(space, name) and (name != "resolutions" or mode == "increasing")]

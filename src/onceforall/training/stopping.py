@@ -39,9 +39,10 @@ def opened_by(space: SearchSpace, before: SearchSpace) -> dict[str, Any]:
 
 
 def _opens_larger(space: SearchSpace, before: SearchSpace) -> bool:
-    """Whether all choices that `space` has more are larger than those of `before`; shrinking opens smaller ones."""
+    """Whether `space` has more choices, all of them larger than those of `before`; shrinking opens smaller ones."""
     pairs = [(getattr(space, factor), getattr(before, factor), new) for factor, new in opened_by(space, before).items()]
-    return all(choices.index(one) > choices.index(known[-1]) for choices, known, new in pairs for one in new if known)
+    larger = [choices.index(one) > choices.index(known[-1]) for choices, known, new in pairs if known for one in new]
+    return bool(pairs) and all(larger)
 
 
 def pairs_of_sizes(
@@ -112,7 +113,7 @@ def verdicts_on(supernet: Supernet, phases: Sequence[Phase], index: int, validat
 
     Each has `phase`, the phase that was judged, `reason` in words, and what `apply_verdict` takes; the first also what
     `judge` found. They follow one another: what one leaves out the next one does not ask for. There is no verdict on
-    the first phase, which can not be left out, and on one that opens smaller choices.
+    the first phase, which can not be left out, and on one that opens smaller choices or none.
     """
     rule = phases[index].stop_rule
     assert rule is not None
