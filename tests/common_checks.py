@@ -227,14 +227,22 @@ def check_cost(build: Build) -> None:
         assert result == cost(subnet, architecture)
         assert result.params == sum(parameter.numel() for parameter in subnet.parameters()), architecture
         assert result.weight_bytes == 4 * sum(tensor.numel() for tensor in subnet.state_dict().values())
-        written: list[int] = []
+        written, at_once = [], []
+
+        def count(
+            layer: object, inputs: tuple, output: torch.Tensor, to: tuple[list, list] = (written, at_once)
+        ) -> None:
+            read = inputs[0] if isinstance(inputs[0], tuple) else inputs[:1]  # several parts side by side
+            to[0].append(output.numel())
+            to[1].append(output.numel() + sum(part.numel() for part in read))
+
         counted = [layer for _, layer in subnet.elastic_layers() if isinstance(layer, ElasticConv | ElasticLinear)]
-        hooks = [layer.register_forward_hook(lambda *call, to=written: to.append(call[2].numel())) for layer in counted]
+        hooks = [layer.register_forward_hook(count) for layer in counted]
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             subnet(images(net, architecture, count=1))
         for hook in hooks:
             hook.remove()
-        assert result.activations == sum(written)
+        assert result.activations == sum(written) and result.peak_bytes == 4 * max(at_once)
         assert 2 * result.macs == counter.get_total_flops(), architecture
         seen.add(result)
     assert len(seen) > 1

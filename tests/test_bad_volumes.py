@@ -126,10 +126,27 @@ def test_a_folder_is_judged_as_a_recipe_reads_it(tmp_path):
     root = make_volumes(tmp_path / "heads", 4)
     assert invoke("data", "check", root).exit_code == 0
     assert invoke("data", "check", root, "--recipe", "hippocampus-quick").exit_code == 0
+    small = ("--recipe", "hippocampus-quick", "--set", "network.resolutions=[9,12]")
+    assert invoke("data", "check", root, *small).exit_code == 0
+    boxed = invoke("data", "check", root, *small, "--set", "data.volumes.box=[9,12,12]")
+    assert boxed.exit_code == 2 and "resolution (12, 12, 12) is larger than the box (9, 12, 12)" in boxed.output
+    boxed = invoke("data", "check", root, "--recipe", "hippocampus-quick", "--set", "network.resolutions=[9]")
+    refused = [line for line in boxed.output.splitlines() if "do not fit into the box (9, 9, 9)" in line]
+    assert boxed.exit_code == 2 and len(refused) == 4 and "ready" not in boxed.output
     deeper = invoke("data", "check", root, "--recipe", "hippocampus-quick", "--set", "network.poolings=6")
     assert deeper.exit_code == 2 and "less than the total stride 64" in deeper.output
     images = invoke("data", "check", root, "--recipe", "images-ps")
-    assert images.exit_code == 0  # of kind "auto"
+    assert images.exit_code == 2 and "holds volumes" in images.output
+    for key in (
+        "network.width_mult=0.5",
+        "schedule.total_epochs=4",
+        "data.volumes.augmentation.noise=0",
+        "data.path=x",
+    ):
+        other = invoke("data", "check", root, "--recipe", "hippocampus-quick", "--set", key)
+        assert other.exit_code == 2 and f"--set {key.split('=')[0]} does not count for a check" in other.output
+    ignored = invoke("data", "check", root, "--recipe", "hippocampus-quick", "--set", "data.classes=2")
+    assert ignored.exit_code == 2 and "data.classes=2 does not count for volumes" in ignored.output
     alone = invoke("data", "check", root, "--set", "network.poolings=6")
     assert alone.exit_code == 2 and "--set goes with --recipe" in alone.output
 

@@ -62,6 +62,9 @@ def test_from_images_to_a_verified_file(photos, tmp_path):
     found = json.loads(invoke("data", "check", photos, "--json").output)
     assert found["classes"] == ["dark", "light"] and not found["unreadable"]
     assert [sum(per_class.values()) for per_class in found["counts"].values()] == [48]
+    spoilt = ["--recipe", "images-ps", "--set", r"data.group_pattern=zzz(\d+)", "--set", "data.test_fraction=0"]
+    refused = invoke("data", "check", photos, *spoilt)
+    assert refused.exit_code == 2 and "does not match 48 of 48 files" in refused.output
     planned = json.loads(invoke("plan", "images-ps", "--data", photos, *TINY, "--json").output)
     assert [row["name"] for row in planned] == ["full", "kernel", "depth", "expand_1", "expand_2"]
     assert all(row["student_macs"] > 0 and row["seconds"] > 0 for row in planned)

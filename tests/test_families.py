@@ -10,16 +10,18 @@ import pytest
 
 from onceforall.errors import UserError
 from onceforall.families import family_folder, is_family, open_family, unpack
+from onceforall.recipes import make_recipe
 from onceforall.training.checkpoint import save_network
 from tiny_runs import two_stages
 
+TRAINED = two_stages().space.restrict(depths=(2,))
 WEIGHTS = "checkpoints/1-only-best.safetensors"
 
 
 def write(path, files, about=None, entries=()):
     """An archive of `files` with a fitting `family.json`, changed by `about`, and more `entries`."""
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    known = {"format": "onceforall-family-1", "weights": WEIGHTS, "files": sums} | (about or {})
+    known = {"format": "onceforall-family-1", "weights": WEIGHTS, "phase": "only", "files": sums} | (about or {})
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("family.json", json.dumps(known))
         for name, data in [*files.items(), *entries]:
@@ -30,14 +32,22 @@ def write(path, files, about=None, entries=()):
 @pytest.fixture
 def files(tmp_path):
     save_network(two_stages(), tmp_path / "net.safetensors", {})
-    return {WEIGHTS: (tmp_path / "net.safetensors").read_bytes(), "results/test.json": b"{}"}
+    phases = [{"name": "only", "space": TRAINED.to_dict()}, {"name": "next", "space": two_stages().space.to_dict()}]
+    run = {"settings": {"recipe": make_recipe("digits-ps").to_dict()}, "phases": phases}
+    return {
+        WEIGHTS: (tmp_path / "net.safetensors").read_bytes(),
+        "run.json": json.dumps(run).encode(),
+        "results/test.json": b"{}",
+        "models/predictor.json": b"{}",
+    }
 
 
 def test_an_archive_is_unpacked_once(files, tmp_path):
     path = write(tmp_path / "family.zip", files)
     family = open_family(path)
     assert family.folder == tmp_path / "family" and is_family(path) and is_family(family.folder)
-    assert family.supernet.space == two_stages().space and family.predictor is None
+    assert family.supernet.space == two_stages().space and family.space == TRAINED != family.supernet.space
+    assert family.predictor == tmp_path / "family" / "models" / "predictor.json"
     (family.folder / "kept.txt").write_text("mine")
     assert family_folder(path) == family.folder and (family.folder / "kept.txt").is_file()
     write(path, files | {"results/test.json": b"[]"})
@@ -82,6 +92,32 @@ def test_a_changed_byte_is_found(files, tmp_path):
     with pytest.raises(UserError, match="truncated or damaged"):
         unpack(path, tmp_path / "family")
     assert not list(tmp_path.glob(".*part"))
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "models/predictor.json"])
+def test_what_was_changed_after_it_was_unpacked_is_found(files, tmp_path, name):
+    """Results may change, by `evaluate`; what search and export stand on may not."""
+    family = open_family(write(tmp_path / "family.zip", files))
+    (family.folder / "results" / "test.json").write_text("[]")
+    assert open_family(family.folder).space == family.space
+    data = bytearray((family.folder / name).read_bytes())
+    data[-1] ^= 1
+    (family.folder / name).write_bytes(data)
+    with pytest.raises(UserError, match=rf"{name} is missing, or was changed after it was unpacked"):
+        open_family(family.folder)
+    (family.folder / name).unlink()
+    with pytest.raises(UserError, match=rf"{name} is missing"):
+        open_family(family.folder)
+
+
+def test_an_archive_that_was_damaged_after_it_was_unpacked_is_told(files, tmp_path):
+    path = write(tmp_path / "family.zip", files)
+    open_family(path)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"onceforall-family-1")] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="truncated or damaged"):
+        open_family(path)
 
 
 def test_files_that_are_not_listed_or_missing_are_found(files, tmp_path):

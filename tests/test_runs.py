@@ -259,6 +259,8 @@ def test_what_an_earlier_phase_did_not_train_is_not_offered(run_dir):
     assert kernel.space.smallest() != last.space.smallest() and last.space == last.supernet.space
     assert find_architecture(kernel, "smallest") == kernel.space.smallest()
     evaluate_run(last, {"smallest": last.space.smallest()}, split="validation")
+    with pytest.raises(UserError, match="expand ratio|expand_ratio|depth|kernel"):
+        find_architecture(kernel, last.space.smallest().to_json())
     with pytest.raises(UserError, match=r"after 'expand_2', not after 'kernel'. Run: .* --phase kernel"):
         find_architecture(kernel, "best")
     evaluate_run(kernel, chosen_architectures(kernel.space, random_ones=2, seed=0), split="validation")

@@ -282,7 +282,7 @@ def data() -> None:
 
 @data.command("check")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--recipe", help="Judge it as this recipe will read it: its label scheme, poolings and percentiles.")
+@click.option("--recipe", help="Judge it as training by this recipe reads it: sizes, labels, classes, splits.")
 @_SET
 @_JSON
 def data_check(path: Path, recipe: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
@@ -291,15 +291,15 @@ def data_check(path: Path, recipe: str | None, overrides: tuple[str, ...], as_js
     \b
     Example:
       onceforall data check photos
-      onceforall data check tumours --recipe brats-prox-mr
+      onceforall data check tumours --recipe brats-prox-mr --set data.volumes.fit=crop
     """
     from onceforall.data import check_data
     from onceforall.recipes import make_recipe, reading_options
 
     if overrides and recipe is None:
         raise UserError("--set goes with --recipe.")
-    options = {} if recipe is None else reading_options(make_recipe(recipe, overrides, path))
-    found = check_data(path, progress=reading_progress(), **options)
+    options = None if recipe is None else reading_options(make_recipe(recipe, overrides, path), overrides)
+    found = check_data(path, options, reading_progress())
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.text())
     if found.errors:
         click.get_current_context().exit(2)

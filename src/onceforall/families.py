@@ -24,6 +24,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, final
 
 from onceforall.errors import UserError
+from onceforall.runs import read_run, trained_space
+from onceforall.search_space import SearchSpace
 from onceforall.supernets.supernet import Supernet
 from onceforall.training.checkpoint import load_network
 from onceforall.training.records import FAMILY as ABOUT
@@ -31,7 +33,8 @@ from onceforall.training.records import FAMILY as ABOUT
 __all__ = ["ABOUT", "FORMAT", "MODELS", "Family", "family_folder", "is_family", "open_family", "unpack"]
 
 FORMAT = "onceforall-family-1"
-MODELS = "models"
+CHECKPOINTS, MODELS = "checkpoints", "models"
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)  # what reading a damaged archive raises
 SUFFIXES = (".json", ".csv", ".md", ".png", ".svg", ".safetensors")
 MOST_FILES = 1_000
 MOST_BYTES = 16 << 30
@@ -47,11 +50,13 @@ class Family:
         folder: where it lies.
         about: what `family.json` says.
         supernet: the elastic network, in evaluation mode.
+        space: what its phase trained: that of the network, or less where phases were still to come.
     """
 
     folder: Path
     about: dict[str, Any]
     supernet: Supernet
+    space: SearchSpace
 
     @property
     def metric(self) -> str:
@@ -90,7 +95,7 @@ def family_folder(path: Path) -> Path:
     folder = path.with_suffix("")
     if (folder / ABOUT).is_file():
         with _opened(path) as archive:
-            if archive.read(_member(path, archive)) == (folder / ABOUT).read_bytes():
+            if _read_member(path, archive) == (folder / ABOUT).read_bytes():
                 return folder
     return unpack(path, folder)
 
@@ -99,7 +104,21 @@ def open_family(path: Path) -> Family:
     """Open a family; see `family_folder`. Raises `UserError` where it is none, or a file is missing or damaged."""
     folder = family_folder(path)
     about = read_about(folder)
-    return Family(folder, about, load_network(folder / about["weights"]))
+    for name, digest in about["files"].items():
+        if name.startswith((CHECKPOINTS, MODELS)) and _digest(folder / name) != digest:
+            raise UserError(
+                f"{folder / name} is missing, or was changed after it was unpacked; unpack the archive again."
+            )
+    space = trained_space(read_run(folder)[0], about["phase"])
+    return Family(folder, about, load_network(folder / about["weights"]), space)
+
+
+def _digest(path: Path) -> str | None:
+    """The checksum of a file; None where there is none."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -143,7 +162,7 @@ def unpack(path: Path, folder: Path) -> Path:
     try:
         with _opened(path) as archive:
             members = _checked_members(path, archive)
-            about = _checked_about(archive.read(_member(path, archive)), f"{path}: {ABOUT}")
+            about = _checked_about(_read_member(path, archive), f"{path}: {ABOUT}")
             _check_names(path, members, about)
             draft.mkdir(parents=True)
             for name, member in members.items():
@@ -153,7 +172,7 @@ def unpack(path: Path, folder: Path) -> Path:
         os.rename(draft, own)
     except OSError as error:
         raise UserError(f"cannot unpack {path} into {folder}: {error.strerror or error}.") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except DAMAGE as error:
         raise UserError(f"{path} is truncated or damaged ({error}); copy it again.") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -169,15 +188,18 @@ def _opened(path: Path) -> zipfile.ZipFile:
         raise UserError(f"{path} is no archive that onceforall package wrote, or it is truncated ({error}).") from error
 
 
-def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    """The entry of `family.json`, of a size that may be read."""
+def _read_member(path: Path, archive: zipfile.ZipFile) -> bytes:
+    """The contents of `family.json`, where they are of a size that may be read."""
     try:
         member = archive.getinfo(ABOUT)
     except KeyError as error:
         raise UserError(f"{path} is an archive, but no family: it has no {ABOUT}.") from error
     if member.file_size > CHUNK * 8 or member.flag_bits & 1:
         raise UserError(f"{path}: {ABOUT} is too large or encrypted; this was not written by onceforall package.")
-    return member
+    try:
+        return archive.read(member)
+    except DAMAGE as error:
+        raise UserError(f"{path} is truncated or damaged ({error}); copy it again.") from error
 
 
 def _checked_members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

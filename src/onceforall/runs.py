@@ -120,7 +120,7 @@ class Run:
     @property
     def space(self) -> SearchSpace:
         """What the phase trained: that of the network, or less where phases were still to come."""
-        return SearchSpace.from_dict(phase_of(self)[1]["space"])
+        return trained_space(self.described, self.phase)
 
 
 def open_run(folder: str | Path, data: str | Path | None = None, phase: str | None = None) -> Run:
@@ -156,6 +156,11 @@ def read_run(folder: Path) -> tuple[dict[str, Any], Recipe]:
     if recipe.data.split_csv is not None:
         recipe = replace(recipe, data=replace(recipe.data, split_csv=str(folder / SPLITS)))
     return described, recipe
+
+
+def trained_space(described: Mapping[str, Any], phase: str) -> SearchSpace:
+    """What a phase trained, of the run that `described` tells of."""
+    return next(SearchSpace.from_dict(each["space"]) for each in described["phases"] if each["name"] == phase)
 
 
 def phase_runs(run: Run) -> Iterator[Run]:
@@ -367,6 +372,7 @@ def find_architecture(
 ) -> Architecture:
     """The architecture that `text` means: JSON, the path of a JSON file, "largest", "smallest" or "best".
 
+    It is one that the run's phase trained; `UserError` for any other.
     "best" takes the best validation metric among the evaluated architectures within the budgets; it needs
     `evaluate --split validation` first.
     """
@@ -387,5 +393,5 @@ def find_architecture(
         wanted = "give 'largest', 'smallest', 'best', JSON, or the path of a JSON file"
         raise UserError(f"architecture {text!r}: {wanted}.") from error
     architecture = Architecture.from_json(written)
-    run.supernet.space.check(architecture)
+    run.space.check(architecture)
     return architecture

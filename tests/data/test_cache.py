@@ -24,6 +24,11 @@ def files(image_folder):
     return root, sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
 
 
+def stored_images(root, names, *how, folder=None, progress=None, **options):
+    contents = file_digests(root, names, folder, progress)
+    return cached_images(root, names, contents, *how, folder=folder, progress=progress, **options)
+
+
 def pixels_of(root, names):
     return np.stack([np.asarray(Image.open(root / name)) for name in names])
 
@@ -43,7 +48,7 @@ def test_place(monkeypatch, tmp_path):
 
 def test_images_are_stored_as_they_are(files, own_cache):
     root, names = files
-    stored = cached_images(root, names, Storage(12))
+    stored = stored_images(root, names, Storage(12))
     assert isinstance(stored.images, np.memmap) and not stored.images.flags.writeable
     np.testing.assert_array_equal(stored.images[:, 0], pixels_of(root, names))
     assert (stored.store_size, stored.bit_depth, stored.unreadable, stored.sizes) == (None, 8, {}, ((9, 9, 5),))
@@ -53,9 +58,9 @@ def test_images_are_stored_as_they_are(files, own_cache):
 
 def test_a_second_look_decodes_nothing(files, monkeypatch):
     root, names = files
-    first = cached_images(root, names, Storage(12))
+    first = stored_images(root, names, Storage(12))
     monkeypatch.setattr(cache, "decode", None)  # would fail
-    again = cached_images(root, names, Storage(12))
+    again = stored_images(root, names, Storage(12))
     np.testing.assert_array_equal(first.images, again.images)
 
 
@@ -80,12 +85,12 @@ def test_digests_are_remembered_until_a_file_changes(files, own_cache, monkeypat
 
 def test_content_and_options_make_the_key(files):
     root, names = files
-    key = cached_images(root, names, Storage(12)).key
+    key = stored_images(root, names, Storage(12)).key
     others = [
-        cached_images(root, names, storage).key for storage in (Storage(8), Storage(12, "pad"), Storage(12, "crop", 3))
+        stored_images(root, names, storage).key for storage in (Storage(8), Storage(12, "pad"), Storage(12, "crop", 3))
     ]
     (root / names[0]).write_bytes((root / names[1]).read_bytes())
-    others.append(cached_images(root, names, Storage(12)).key)
+    others.append(stored_images(root, names, Storage(12)).key)
     assert len({key, *others}) == 5
 
 
@@ -109,7 +114,7 @@ def test_large_and_unequal_images_are_reduced(tmp_path):
     large = np.tile(np.arange(40, dtype=np.uint8)[:, None] * 6, (1, 50))
     Image.fromarray(large).save(tmp_path / "1.png")
     Image.fromarray(large[:30]).save(tmp_path / "2.png")
-    stored = cached_images(tmp_path, ["1.png", "2.png"], Storage(10))
+    stored = stored_images(tmp_path, ["1.png", "2.png"], Storage(10))
     assert stored.images.shape == (2, 1, 10, 10) and stored.store_size == 10
     expected = Image.fromarray(large).resize((12, 10), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(stored.images[0, 0], np.asarray(expected)[:, 1:11])
@@ -122,15 +127,15 @@ def test_bit_depth_and_colour_are_kept_as_needed(tmp_path):
     Image.fromarray(np.dstack([grey] * 3)).save(tmp_path / "equal.png")
     Image.fromarray(np.dstack([grey, grey, grey // 2])).save(tmp_path / "colour.png")
     Image.fromarray(grey.astype(np.uint16) * 200).save(tmp_path / "deep.png")
-    seemingly = cached_images(tmp_path, ["equal.png", "grey.png"], Storage(6))
+    seemingly = stored_images(tmp_path, ["equal.png", "grey.png"], Storage(6))
     assert seemingly.images.shape == (2, 1, 6, 6)
     np.testing.assert_array_equal(seemingly.images[0], seemingly.images[1])
-    colour = cached_images(tmp_path, ["colour.png", "grey.png"], Storage(6))
+    colour = stored_images(tmp_path, ["colour.png", "grey.png"], Storage(6))
     assert colour.images.shape == (2, 3, 6, 6)
-    deep = cached_images(tmp_path, ["deep.png", "grey.png"], Storage(6))
+    deep = stored_images(tmp_path, ["deep.png", "grey.png"], Storage(6))
     assert deep.bit_depth == 16 and deep.images.dtype == np.uint16
     np.testing.assert_array_equal(deep.images[:, 0], [grey.astype(np.uint16) * 200, grey.astype(np.uint16) * 257])
-    assert cached_images(tmp_path, ["grey.png", "equal.png"], Storage(6, "crop", 3)).images.shape[1] == 3
+    assert stored_images(tmp_path, ["grey.png", "equal.png"], Storage(6, "crop", 3)).images.shape[1] == 3
 
 
 @pytest.fixture
@@ -148,25 +153,25 @@ def test_all_unreadable_files_are_named_together(faulty, own_cache):
     with pytest.raises(
         UserError, match=r"3 of 8 files.*a/empty.png: empty.*a/short.png: .*truncated.*b/notes.txt: not"
     ):
-        cached_images(root, names, Storage(12))
+        stored_images(root, names, Storage(12))
     assert entries(own_cache) == []
 
 
 def test_unreadable_files_are_skipped_on_request_and_stay_known(faulty):
     root, names = faulty
     for _ in range(2):  # built, then found
-        stored = cached_images(root, names, Storage(12), skip_unreadable=True)
+        stored = stored_images(root, names, Storage(12), skip_unreadable=True)
         assert sorted(stored.unreadable) == ["a/empty.png", "a/short.png", "b/notes.txt"]
         good = [i for i, name in enumerate(names) if name not in stored.unreadable]
         np.testing.assert_array_equal(stored.images[good, 0], pixels_of(root, [names[i] for i in good]))
     with pytest.raises(UserError, match="3 of 8 files"):
-        cached_images(root, names, Storage(12))
+        stored_images(root, names, Storage(12))
 
 
 def test_nothing_readable(tmp_path):
     (tmp_path / "a.png").touch()
     with pytest.raises(UserError, match="2 of 2 files .*a.png: empty.*gone.png: cannot be opened"):
-        cached_images(tmp_path, ["a.png", "gone.png"], Storage(8), skip_unreadable=True)
+        stored_images(tmp_path, ["a.png", "gone.png"], Storage(8), skip_unreadable=True)
 
 
 def test_many_unreadable_files_make_one_line():
@@ -177,7 +182,7 @@ def test_many_unreadable_files_make_one_line():
 @pytest.mark.parametrize("damage", ["short", "index", "missing"])
 def test_a_damaged_entry_is_built_again(files, own_cache, damage):
     root, names = files
-    key = cached_images(root, names, Storage(12)).key
+    key = stored_images(root, names, Storage(12)).key
     path = own_cache / key / "images.npy"
     if damage == "short":
         path.write_bytes(path.read_bytes()[:-10])
@@ -185,7 +190,7 @@ def test_a_damaged_entry_is_built_again(files, own_cache, damage):
         (own_cache / key / "index.json").write_text("{")
     else:
         path.unlink()
-    np.testing.assert_array_equal(cached_images(root, names, Storage(12)).images[:, 0], pixels_of(root, names))
+    np.testing.assert_array_equal(stored_images(root, names, Storage(12)).images[:, 0], pixels_of(root, names))
     assert entries(own_cache) == [key]
 
 
@@ -196,11 +201,11 @@ def test_the_second_of_two_builders_uses_the_entry_of_the_first(files, own_cache
 
     def overtaken(*arguments):
         monkeypatch.setattr(cache, "_write_array", write)
-        inner.append(cached_images(root, names, Storage(12)))  # another process, quicker
+        inner.append(stored_images(root, names, Storage(12)))  # another process, quicker
         write(*arguments)
 
     monkeypatch.setattr(cache, "_write_array", overtaken)
-    outer = cached_images(root, names, Storage(12))
+    outer = stored_images(root, names, Storage(12))
     np.testing.assert_array_equal(outer.images, inner[0].images)
     assert entries(own_cache) == [outer.key]
 
@@ -208,10 +213,10 @@ def test_the_second_of_two_builders_uses_the_entry_of_the_first(files, own_cache
 CHILD = """
 import sys, numpy as np
 from pathlib import Path
-from onceforall.data.cache import Storage, cached_images
+from onceforall.data.cache import Storage, cached_images, file_digests
 root = Path(sys.argv[1])
 names = sorted(p.relative_to(root).as_posix() for p in root.rglob('*.png'))
-print(cached_images(root, names, Storage(int(sys.argv[2]))).images.sum())
+print(cached_images(root, names, file_digests(root, names), Storage(int(sys.argv[2]))).images.sum())
 """
 
 
@@ -230,7 +235,7 @@ def test_a_disk_that_is_full_from_the_start(files, own_cache, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: usage(100, 90, 10))
     with pytest.raises(UserError, match="disk full: .* needs .* MB .* free; .*ONCEFORALL_CACHE"):
-        cached_images(root, names, Storage(12))
+        stored_images(root, names, Storage(12))
     assert entries(own_cache) == []
 
 
@@ -247,7 +252,7 @@ def test_a_folder_that_cannot_be_made(files, tmp_path):
     root, names = files
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written .*ONCEFORALL_CACHE"):
-        cached_images(root, names, Storage(12), folder=tmp_path / "file")
+        stored_images(root, names, Storage(12), folder=tmp_path / "file")
 
 
 def test_what_a_killed_builder_left_is_removed_after_a_day(files, own_cache):
@@ -255,12 +260,12 @@ def test_what_a_killed_builder_left_is_removed_after_a_day(files, own_cache):
     for name, age in ((".building-old", 2 * STALE), (".building-now", 0.0)):
         (own_cache / name).mkdir(parents=True)
         os.utime(own_cache / name, (time.time() - age,) * 2)
-    key = cached_images(root, names, Storage(12)).key
+    key = stored_images(root, names, Storage(12)).key
     assert entries(own_cache) == [".building-now", key]
 
 
 def test_progress(files):
     root, names = files
     calls = []
-    cached_images(root, names, Storage(12), progress=lambda *call: calls.append(call))
+    stored_images(root, names, Storage(12), progress=lambda *call: calls.append(call))
     assert calls == [("read", 5, 5), ("decode", 5, 5)]

@@ -8,6 +8,9 @@ import pytest
 from PIL import Image
 
 from onceforall.data import check_data
+from onceforall.data.assembly import DataOptions, data_from_files
+from onceforall.data.layouts import list_images
+from onceforall.data.volume_loading import VolumeOptions
 from onceforall.errors import UserError
 
 
@@ -94,12 +97,70 @@ def test_missing_and_empty_folders_raise(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         check_data(tmp_path / "none")
     with pytest.raises(UserError, match="kind 'digits'"):
-        check_data(tmp_path, kind="digits")
+        check_data(tmp_path, DataOptions(kind="digits"))
 
 
-def test_options_of_volumes_are_not_for_images(image_folder):
-    with pytest.raises(UserError, match="holds images; scheme, stride and clip are of volumes"):
-        check_data(image_folder({"cat": 3, "dog": 3}), stride=16)
+def test_a_folder_of_the_other_kind_is_refused(image_folder, volume_folder):
+    with pytest.raises(UserError, match="has no folder imagesTr"):
+        check_data(image_folder({"cat": 3, "dog": 3}), VolumeOptions(max_resolution=16))
+    with pytest.raises(UserError, match="holds volumes"):
+        check_data(volume_folder(3), DataOptions())
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"classes": 99}, ["classes 99 is out of range; this data set has 3"]),
+        ({"classes": ["a", "cow"]}, ["class 'cow' is not in this data set"]),
+        ({"group_pattern": r"zzz(\d+)"}, ["does not match 16 of 16 files"]),
+        ({"group_csv": "m.csv", "group_column": "p"}, ["cannot be read"]),
+        ({"split_csv": "none.csv"}, ["split_csv 'none.csv' cannot be read"]),
+        ({"channels": 4}, ["channels 4 is not possible for image files"]),
+        ({"train_per_class": 3}, ["'tiny_imagenet' only"]),
+        ({"maximum": 4095}, ["maximum 4095 is out of range for 8-bit images"]),
+        (
+            {"mean": (0.1, 0.2), "std": (1.0, 1.0), "test_fraction": 0.9},
+            ["leave nothing to train on", "give 1 finite number"],
+        ),
+        ({"test_fraction": 0.0}, []),
+        ({"classes": 2, "mean": (0.5,), "std": (0.5,)}, []),
+    ],
+)
+def test_the_folder_is_judged_as_it_will_be_loaded(image_folder, options, expected):
+    root = image_folder({"a": 6, "b": 6, "c": 4})
+    options = DataOptions(**options)
+    report = check_data(root, options)
+    assert len(report.errors) == len(expected)
+    assert all(text in line for text, line in zip(expected, report.errors, strict=True))
+    loads = True
+    try:
+        data_from_files(list_images(root, "folder", options), options)
+    except UserError as error:
+        loads = False
+        assert str(error).removesuffix(".") == report.errors[0]
+    assert loads == (not expected) == ("ready to be trained on" in report.text())
+    assert report.classes == (("a", "b") if options.classes == 2 else ("a", "b", "c"))
+
+
+def test_unreadable_files_that_are_skipped_leave_enough_or_not(image_folder):
+    root = image_folder({"a": 4, "b": 3})
+    (root / "a" / "notes.txt").touch()
+    skipping = DataOptions(skip_unreadable=True)
+    report = check_data(root, skipping)
+    assert report.errors == [] and report.warnings == ["1 file(s) cannot be read as images and are left out"]
+    next((root / "b").iterdir()).write_bytes(b"x")
+    assert [line.split(";")[0] for line in check_data(root, skipping).errors] == [
+        "fewer images than splits in class b (2)"
+    ]
+    assert [line.split(";")[0] for line in check_data(root).errors] == ["2 file(s) cannot be read as images"]
+
+
+def test_files_that_a_table_does_not_know_are_told(image_folder, tmp_path):
+    root = image_folder({"a": 6, "b": 6})
+    table = tmp_path / "old.csv"
+    table.write_text("file,split\na/gone.png,train\n")
+    report = check_data(root, DataOptions(split_csv=table))
+    assert report.errors == [] and report.warnings[0].startswith("0 of the 1 files in ")
 
 
 @pytest.mark.data

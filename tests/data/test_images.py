@@ -111,6 +111,7 @@ def test_written_splits(data, tmp_path):
     for split in ("train", "validation", "test"):
         assert [row["file"] for row in rows if row["split"] == split] == data.files(split)
     assert [row["class"] for row in rows] == [["a", "b", "c"][label] for label in LABELS]
+    assert len({row["digest"] for row in rows}) == 100
 
 
 @pytest.mark.parametrize(

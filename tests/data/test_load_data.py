@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from onceforall.data import Augmentation, load_data
 from onceforall.errors import UserError
@@ -82,3 +83,57 @@ def test_real_tiny_imagenet(data_root):
     assert [set(np.bincount(data.labels(split))) for split in SPLITS] == [{60}, {15}, {35}]
     official = [file for file in data.files("test") if file.startswith("val/")]
     assert len(official) == 200 and not any(file.startswith("val/") for file in data.files("train"))
+
+
+def moved(root, target):
+    """The same files, one folder deeper."""
+    for file in sorted(root.rglob("*.png")):
+        place = target / file.parent.name / "2024" / f"scan {file.name}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(file.read_bytes())
+    return target
+
+
+def contents(root, data, split):
+    return {(root / file).read_bytes() for file in data.files(split)}
+
+
+def test_a_moved_folder_keeps_its_splits(image_folder, tmp_path):
+    root = image_folder({"a": 20, "b": 20})
+    data = load_data(root, max_resolution=8)
+    data.write_splits(tmp_path / "splits.csv")
+    other = moved(root, tmp_path / "other")
+    again = load_data(other, max_resolution=8, seed=1, split_csv=tmp_path / "splits.csv")
+    assert again.note == "" and not set(again.files("train")) & set(data.files("train"))
+    for split in SPLITS:
+        assert contents(other, again, split) == contents(root, data, split)
+
+
+def test_a_renamed_copy_of_a_training_image_is_never_tested_on(image_folder, tmp_path):
+    root = image_folder({"a": 20, "b": 20})
+    data = load_data(root, max_resolution=8)
+    data.write_splits(tmp_path / "splits.csv")
+    for i, file in enumerate(data.files("train")):
+        (root / file).rename(root / file.split("/")[0] / f"again-{i}.png")
+    for file in data.files("test"):  # nothing that was tested on is known: there will be new test images
+        (root / file).unlink()
+    for name in "ab":
+        for i in range(20):
+            pixels = np.random.default_rng([i, ord(name)]).integers(0, 255, (9, 9), np.uint8)
+            Image.fromarray(pixels).save(root / name / f"new-{i}.png")
+    again = load_data(root, max_resolution=8, split_csv=tmp_path / "splits.csv")
+    assert {file.split("/")[1][:3] for file in again.files("test")} == {"new"}
+    assert sum("again" in file for file in again.files("train")) == data.count("train")
+    tested = data.count("test")
+    assert again.note.startswith(f"{40 - tested} of the 40 files in {tmp_path / 'splits.csv'} were found, by name or")
+
+
+def test_a_table_without_digests_goes_by_names(image_folder, tmp_path):
+    root = image_folder({"a": 20, "b": 20})
+    data, table = load_data(root, max_resolution=8), tmp_path / "old.csv"
+    rows = [f"{file},{split}\n" for split in SPLITS for file in data.files(split)]
+    table.write_text("file,split\n" + "".join(rows))
+    again = load_data(root, max_resolution=8, seed=1, split_csv=table)
+    assert again.fingerprint == data.fingerprint and again.note == ""
+    other = load_data(moved(root, tmp_path / "other"), max_resolution=8, split_csv=table)
+    assert other.note.startswith(f"0 of the 40 files in {table} were found, by name alone, for it has no digests")

@@ -179,12 +179,39 @@ def test_written_splits(tmp_path):
 def test_splits_that_were_made_are_kept(tmp_path):
     path = tmp_path / "splits.csv"
     write_split_file(path, ["a1", "a2", "b1"], "xxx", ["test", "test", "validation"], ["a", "a", "b"])
-    files, given = ["a2", "a3", "b1", "c1", "c2"], ["", "", "train", "", "train"]
-    assert kept_splits(path, files, given, list("aabcc")) == ["test", "test", "validation", "", "train"]
-    assert kept_splits(path, files, None, None) == ["test", "", "validation", "", ""]
+    files, given, digests = ["a2", "a3", "b1", "c1", "c2"], ["", "", "train", "", "train"], list("12345")
+    splits, note = kept_splits(path, files, digests, given, list("aabcc"))
+    assert splits == ["test", "test", "validation", "", "train"]
+    assert note.startswith(f"2 of the 3 files in {path} were found, by name alone, for it has no digests")
+    assert kept_splits(path, files, digests, None, None)[0] == ["test", "", "validation", "", ""]
+    assert kept_splits(path, ["a1", *files], ["0", *digests], None, None)[1] == ""
     for text, message in (("file,class\na,x\n", "needs columns"), ("file,split\na,tset\n", "needs columns")):
         path.write_text(text)
         with pytest.raises(UserError, match=message):
-            kept_splits(path, files, None, None)
+            kept_splits(path, files, digests, None, None)
     with pytest.raises(UserError, match="cannot be read"):
-        kept_splits(tmp_path / "none", files, None, None)
+        kept_splits(tmp_path / "none", files, digests, None, None)
+
+
+def test_splits_are_kept_by_content(tmp_path):
+    path = tmp_path / "splits.csv"
+    # content A stands in train and test, B in test, C in train
+    files, splits = ["a1", "a2", "b", "c", "d"], ["train", "test", "test", "train", "validation"]
+    write_split_file(path, files, None, splits, None, list("AABCD"))
+    kept = {
+        ("a2", "A"): "test",  # as it was
+        ("x", "A"): "train",  # a copy of what was trained on
+        ("b", "C"): "train",  # names exchanged
+        ("c", "B"): "test",
+        ("deeper/d", "D"): "validation",
+        ("b", "E"): "test",  # changed since; its name is all that is known
+        ("y", "E"): "",
+        ("z", ""): "",  # cannot be opened
+    }
+    for (file, digest), split in kept.items():
+        assert kept_splits(path, [file], [digest], None, None)[0] == [split], (file, digest)
+    assert kept_splits(path, ["y"], ["C"], ["test"], None)[0] == ["train"]  # the layout does not overrule it
+    assert kept_splits(path, ["x", "y", "z"], list("ABC"), None, None)[1] == (
+        f"4 of the 5 files in {path} were found, by name or content; all others here are new to it."
+    )
+    assert kept_splits(path, [*"vwxyz"], list("AABCD"), None, None)[1] == ""

@@ -63,8 +63,52 @@ def test_quarter_turns_stay_in_planes_of_equal_sides():
         assert len(turns) == 1 and torch.equal(labels[k], torch.rot90(data[1][k], turns[0], (0, 2)))
         seen.add(turns[0])
     assert seen == {0, 1, 2, 3}
+    assert sum(not torch.equal(*pair) for pair in zip(images, data[0], strict=True)) < 20  # a third of three quarters
     uneven = batch(n=4, grid=(4, 5, 6))
     assert torch.equal(augmented(only(rotate90=True), data=uneven)[0], uneven[0])
+
+
+def corner(grid):
+    """A volume of zeros with an eighth of ones, and one of twos beside it along X."""
+    labels = torch.zeros(grid, dtype=torch.uint8)
+    x, y, z = (side // 2 for side in grid)
+    labels[:x, :y, :z], labels[x:, :y, :z] = 1, 2
+    return labels
+
+
+def eighths(labels):
+    """The label in the middle of each eighth of a volume, (2, 2, 2)."""
+    x, y, z = (side // 4 for side in labels.shape)
+    return labels[x :: 2 * x, y :: 2 * y, z :: 2 * z][:2, :2, :2]
+
+
+@pytest.mark.parametrize("box", [(48, 48, 48), (48, 64, 48)])
+def test_the_same_draw_turns_the_same_plane_at_any_resolution(box):
+    labels = corner(box)[None].repeat(40, 1, 1, 1)
+    data, mirrored = (labels[:, None].float(), labels), only(rotate90=True, flip=(0.5, 0.5, 0.5))
+    seen = set()
+    views = [
+        augment_volumes(*data, mirrored, generator(), EXTENT, grid_matrices(box, size))[1]
+        for size in (box, (48, 48, 48), (40, 56, 40), (24, 40, 32))
+        if all(side <= room for side, room in zip(size, box, strict=True)) or size == (40, 56, 40)
+    ]
+    for row in zip(*views, strict=True):
+        shown = [tuple(eighths(view).flatten().tolist()) for view in row]
+        assert len(set(shown)) == 1
+        seen.add(shown[0])
+    assert len(seen) > (8 if box[1] == 64 else 14)  # turns in one plane, or in all three
+
+
+def test_patches_of_two_sizes_never_turn_in_different_planes():
+    cube, long = (corner(grid)[None].repeat(60, 1, 1, 1) for grid in ((8, 8, 8), (8, 12, 8)))
+    turning = only(rotate90=True)
+    turned = [
+        augment_volumes(labels[:, None].float(), labels, turning, generator(), EXTENT)[1] for labels in (cube, long)
+    ]
+    shown = [[eighths(labels).flatten().tolist() for labels in part] for part in turned]
+    rest = eighths(cube[0]).flatten().tolist()
+    assert all(there in (here, rest) for here, there in zip(*shown, strict=True))
+    assert sum(view != rest for view in shown[0]) > sum(view != rest for view in shown[1]) > 5
 
 
 def middle(but=None):

@@ -7,7 +7,7 @@ import pytest
 from onceforall.data import volume_cache
 from onceforall.data.label_schemes import OUTSIDE, scheme_from_labels
 from onceforall.data.msd import list_volumes
-from onceforall.data.volume_cache import POSITIONS, cached_volumes
+from onceforall.data.volume_cache import POSITIONS, cached_volumes, volume_digests
 from onceforall.data.volumes import VolumePreparation, prepare_labels, prepare_volume, read_labels, read_volume
 from onceforall.errors import UserError
 
@@ -17,7 +17,8 @@ OWN = VolumePreparation(1)
 
 def cached(root, preparation=BOX, **options):
     listing = list_volumes(root)
-    return cached_volumes(listing, preparation, scheme_from_labels(listing.classes or {}), 8, **options)
+    digests = volume_digests(listing, **options)
+    return cached_volumes(listing, digests, preparation, scheme_from_labels(listing.classes or {}), 8, **options)
 
 
 def entries(folder: Path):

@@ -6,9 +6,11 @@ import pytest
 
 from onceforall.data.label_schemes import LabelScheme
 from onceforall.data.volume_cases import read_case
+from onceforall.data.volumes import VolumePreparation
 
 SCHEME = LabelScheme("classes", "softmax", ("background", "a"), ((0,), (1,)))
 SHAPE = (9, 10, 11)
+OWN_GRID = VolumePreparation(1)
 
 
 def image(*shape, seed=0):
@@ -21,7 +23,7 @@ def label(*shape):
     return labels
 
 
-def case(tmp_path, images, labels, channels=1, stride=4, affines=None):
+def case(tmp_path, images, labels, channels=1, stride=4, affines=None, preparation=OWN_GRID):
     """Reads files a0, a1, ... and l; an array is saved, bytes are written as they are."""
     names = [f"a{i}.nii.gz" for i in range(len(images))]
     everything = {**dict(zip(names, images, strict=True)), "l.nii.gz": labels}
@@ -31,7 +33,7 @@ def case(tmp_path, images, labels, channels=1, stride=4, affines=None):
             (tmp_path / name).write_bytes(content)
         else:
             nibabel.save(nibabel.Nifti1Image(content, affine), tmp_path / name)
-    return read_case(tmp_path, names, "l.nii.gz", channels, SCHEME, stride)
+    return read_case(tmp_path, names, "l.nii.gz", channels, SCHEME, stride, preparation)
 
 
 def test_a_good_subject(tmp_path):
@@ -99,3 +101,15 @@ def test_all_problems_are_found_at_once(tmp_path):
     volume[..., 1] = 3.0
     lines = case(tmp_path, [volume], label(9, 10, 12) * 3, stride=16).problems
     assert [line.split(":")[0] for line in lines] == ["a0.nii.gz"] * 3 + ["l.nii.gz"] * 2
+
+
+def test_a_box_that_is_too_small_is_a_problem_of_the_image(tmp_path):
+    got = case(tmp_path, [image()], label(), preparation=VolumePreparation(1, (9, 9, 12)))
+    assert len(got.problems) == 1 and got.problems[0].startswith(
+        "a0.nii.gz: (9, 10, 11) voxels do not fit into the box"
+    )
+    zeros = image()
+    zeros[:, 8:] = 0.0  # cut off, so that 8 of its 10 voxels are left
+    cut = VolumePreparation(1, (9, 9, 12), foreground_crop=True)
+    got = case(tmp_path, [zeros], label(), preparation=cut)
+    assert got.problems == () and got.geometry is not None and got.geometry.size == (9, 8, 11)

@@ -1,14 +1,18 @@
 import json
 import shutil
+from dataclasses import replace
 
+import nibabel
 import numpy as np
 import pytest
 
 from onceforall.data.check import check_data
 from onceforall.data.volume_check import VolumeReport, check_volumes
-from onceforall.data.volume_loading import load_volumes
+from onceforall.data.volume_loading import VolumeOptions, load_volumes
 from onceforall.errors import UserError
-from volume_files import save_nifti
+from volume_files import head, save_nifti
+
+OWN_GRID = {"max_resolution": 8, "mode": "patches"}
 
 
 def test_a_good_folder(volume_folder):
@@ -65,7 +69,7 @@ def test_a_plain_folder_has_any_values(volume_folder):
     (root / "dataset.json").unlink()
     report = check_volumes(root)
     assert report.errors == () and report.classes == () and set(report.labels) == {0, 1, 2}
-    assert len(check_volumes(root, "brats_regions").errors) == 0
+    assert check_volumes(root, VolumeOptions(**OWN_GRID, scheme="brats_regions")).errors == ()
 
 
 def test_intensities_that_differ_much_are_told(volume_folder):
@@ -81,14 +85,77 @@ def test_constants_are_judged_as_the_preparation_clips(volume_folder):
     volume[0, 0, :2] = 90.0  # 0.2 % of the voxels: an outlier by default
     save_nifti(root / "imagesTr/s0.nii.gz", volume)
     assert [line.split(":")[1] for line in check_data(root).errors] == [" is constant"]
-    assert check_data(root, clip=(0.0, 100.0)).errors == ()
-    assert any("total stride 16" in line for line in check_data(root, stride=16, clip=(0.0, 100.0)).errors)
+    assert check_data(root, VolumeOptions(**OWN_GRID, clip=(0.0, 100.0))).errors == ()
+    deeper = VolumeOptions(**OWN_GRID, stride=16, clip=(0.0, 100.0))
+    assert any("total stride 16" in line for line in check_data(root, deeper).errors)
     load_volumes(root, max_resolution=12, clip=(0.0, 100.0))  # does not raise
 
 
 def test_too_few_subjects_are_an_error(volume_folder):
     report = check_volumes(volume_folder(2))
     assert len(report.errors) == 1 and "2 subject(s) cannot be divided" in report.errors[0]
+
+
+def test_every_volume_that_the_box_does_not_hold_is_named(volume_folder):
+    root = volume_folder(6)  # of 9 and of 10 voxels along X
+    tight = VolumeOptions(max_resolution=(9, 12, 12))
+    found = check_volumes(root, tight).errors
+    assert [line.split(":")[0] for line in found] == [f"imagesTr/s{i}.nii.gz" for i in (1, 3, 5)]
+    with pytest.raises(UserError) as error:
+        load_volumes(root, max_resolution=(9, 12, 12))
+    assert all(line in str(error.value) for line in found)
+    assert check_volumes(root, replace(tight, fit="crop")).errors == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"group_pattern": r"zzz(\d+)"}, "does not match 4 of 4 files"),
+        ({"group_csv": "m.csv", "group_column": "p"}, "cannot be read"),
+        ({"split_csv": "none.csv"}, "split_csv 'none.csv' cannot be read"),
+        ({"subjects": 5}, "subjects 5 is out of range; Heads has 4"),
+        ({"subjects": 2}, "2 subject(s) cannot be divided into train, validation, test; add subjects"),
+        ({"validation_fraction": 0.9}, "leave nothing to train on"),
+        ({"subjects": 2, "test_fraction": 0.0}, ""),
+    ],
+)
+def test_splits_are_judged_as_they_will_be_made(volume_folder, options, expected):
+    root = volume_folder(4)
+    errors = check_volumes(root, VolumeOptions(max_resolution=12, **options)).errors
+    assert len(errors) == bool(expected) and all(expected in line for line in errors)
+    if expected:
+        with pytest.raises(UserError) as error:
+            load_volumes(root, max_resolution=12, **options)
+        assert str(error.value).removesuffix(".") == errors[0]
+    else:
+        load_volumes(root, max_resolution=12, **options)
+
+
+def test_foreground_that_the_box_cuts_off_is_none(volume_folder):
+    root = volume_folder(3)
+    for i in range(3):
+        labels = np.zeros((9 + i % 2, 10, 11), np.uint8)
+        labels[0, 0, 0] = 1
+        save_nifti(root / f"labelsTr/s{i}.nii.gz", labels)
+    assert check_volumes(root).errors == ()
+    report = check_volumes(root, VolumeOptions(max_resolution=8, fit="crop"))
+    assert [line.split(":")[0] for line in report.errors] == ["no label has a voxel above 0"]
+    with pytest.raises(UserError, match="no label in .* has a voxel above 0"):
+        load_volumes(root, max_resolution=8, fit="crop")
+
+
+def test_what_a_table_does_not_know_is_told(volume_folder, tmp_path):
+    root, table = volume_folder(4), tmp_path / "splits.csv"
+    data = load_volumes(root, max_resolution=12)
+    data.write_splits(table)
+    name = data.files("train")[0].removeprefix("imagesTr/")
+    (root / "imagesTr" / name).rename(root / "imagesTr/t0.nii.gz")
+    (root / "labelsTr" / name).rename(root / "labelsTr/t0.nii.gz")
+    known = VolumeOptions(max_resolution=12, split_csv=table)
+    assert check_volumes(root, known).warnings == ()
+    shape = nibabel.load(root / "imagesTr/t0.nii.gz").shape
+    save_nifti(root / "imagesTr/t0.nii.gz", head(shape, 9)[0])
+    assert check_volumes(root, known).warnings[0].startswith("3 of the 4 files in ")
 
 
 def test_labels_without_any_foreground(volume_folder):

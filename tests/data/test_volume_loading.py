@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import json
 import time
 
@@ -11,7 +12,7 @@ from onceforall.data.label_schemes import LabelScheme
 from onceforall.data.volume_augmentation import NO_VOLUME_AUGMENTATION
 from onceforall.data.volume_loading import load_volumes
 from onceforall.errors import UserError
-from volume_files import save_nifti
+from volume_files import head, save_nifti
 
 BOX = (12, 12, 12)
 
@@ -30,6 +31,26 @@ def test_the_split_is_by_subject_saved_and_kept(volume_folder, tmp_path):
     other = load_volumes(root, max_resolution=BOX, seed=5)
     kept = load_volumes(root, max_resolution=BOX, seed=5, split_csv=tmp_path / "splits.csv")
     assert other.files("test") != data.files("test") and kept.files("test") == data.files("test")
+
+
+def test_renamed_volumes_keep_their_split_whatever_their_labels(volume_folder, tmp_path):
+    root = volume_folder(10)
+    data, table = load_volumes(root, max_resolution=BOX), tmp_path / "splits.csv"
+    data.write_splits(table)
+    digests = {hashlib.sha256((root / file).read_bytes()).hexdigest() for file in data.files("test")}
+    with table.open() as stream:
+        assert {row["digest"] for row in csv.DictReader(stream) if row["split"] == "test"} == digests
+    for i in range(10):
+        for folder in ("imagesTr", "labelsTr"):
+            (root / folder / f"s{i}.nii.gz").rename(root / folder / f"case{9 - i}.nii.gz")
+    save_nifti(root / "labelsTr/case0.nii.gz", head((10, 10, 11), 9)[1][::-1].copy())  # corrected
+    again = load_volumes(root, max_resolution=BOX, seed=5, split_csv=table)
+    for split in ("train", "validation", "test"):
+        assert again.files(split)[::-1] == [f"imagesTr/case{9 - int(file[10])}.nii.gz" for file in data.files(split)]
+    gone = again.files("train")[0].removeprefix("imagesTr/")
+    (root / "imagesTr" / gone).unlink()
+    (root / "labelsTr" / gone).unlink()
+    assert load_volumes(root, max_resolution=BOX, split_csv=table).note.startswith("9 of the 10 files in ")
 
 
 def test_volumes_of_one_subject_stay_together(volume_folder):

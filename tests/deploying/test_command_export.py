@@ -63,6 +63,8 @@ def test_the_phase_is_chosen(trained):
         (("--format", "tflite"), "format 'tflite' is not one of: 'onnx', 'openvino', 'torch'"),
         (("--format", "torch", "--precision", "int8"), "precision of torch 'int8' is not one of: 'fp32'"),
         (("--keep-fp32", "stem*"), "keep_fp32 goes with int8"),
+        (("--int8-inputs", "5"), "int8_inputs 5 goes with int8; in fp32 no ranges are learned"),
+        (("--int8-inputs", "5", "--precision", "fp16"), "int8_inputs 5 goes with int8"),
         (("--batch", "2"), "'2' is not one of"),
         (("--max-loss", "-1"), "must be 0 or more"),
     ],

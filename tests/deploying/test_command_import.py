@@ -38,6 +38,17 @@ def test_weights_become_a_run_and_a_file_and_come_back(photos, tmp_path):
     assert load_network(tmp_path / "mit.safetensors").space.depths == (2, 3, 4)
 
 
+def test_the_run_has_the_whole_name_of_the_file(photos, tmp_path, monkeypatch):
+    """It would go there: something is there already."""
+    monkeypatch.chdir(tmp_path)
+    state = random_state(shapes(0.25, classes=3))
+    for name, folder in (("ofa_D34_E6_w1.0", "ofa_D34_E6_w1.0"), ("v1.5.pth.tar", "v1.5")):
+        torch.save({"state_dict": state}, name)
+        (tmp_path / "runs" / folder / "other").mkdir(parents=True)
+        result = invoke("import-mit", name, "--data", photos)
+        assert result.exit_code == 2 and f"runs/{folder} is not empty" in result.output, result.output
+
+
 def test_mistakes_end_in_one_line(photos, tmp_path):
     torch.save({"state_dict": random_state(shapes(0.25, classes=5))}, tmp_path / "weights")
     page = tmp_path / "page"

@@ -83,6 +83,15 @@ def test_the_search_comes_near_to_trying_everything():
     assert equal >= 0.85 * tried
 
 
+@pytest.mark.parametrize(("images", "seed"), [(8, 41), (8, 70), (12, 70), (20, 36)])
+def test_the_best_accuracy_that_there_is_is_not_refused(images, seed):
+    answers, costs = made_up(seed, images=images)
+    most = max(accuracy for accuracy, _ in everything(answers, costs))
+    assert outcome_of(tune_exits(answers, costs, min_accuracy=most), answers, costs).accuracy == pytest.approx(most)
+    with pytest.raises(UserError, match=f"the best is {most:.4f}"):
+        tune_exits(answers, costs, min_accuracy=most + 0.01)
+
+
 def test_the_front_rises_and_beats_one_threshold_for_all():
     answers, costs = made_up(1, images=200, exits=4)
     front = [outcome_of(policy, answers, costs) for policy in exit_front(answers, costs)]

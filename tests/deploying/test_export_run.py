@@ -55,6 +55,12 @@ def test_a_bundle_says_where_its_numbers_come_from(run):
         assert str(run.folder).encode() not in data and str(Path.home()).encode() + b"/" not in data, path.name
 
 
+def test_inputs_of_which_nothing_would_learn_are_refused(run, tmp_path):
+    with pytest.raises(UserError, match="int8_inputs 5 goes with int8; in fp32"):
+        export_run(run, run.supernet.space.smallest(), tmp_path / "net", int8_inputs=5)
+    assert not list(tmp_path.iterdir())
+
+
 def test_other_folders_are_not_touched(run, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")

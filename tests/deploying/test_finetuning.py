@@ -12,10 +12,10 @@ from onceforall.errors import UserError
 from onceforall.evaluation.evaluate import evaluate
 from onceforall.families import unpack
 from onceforall.growing.grown_runs import plan_growth
-from onceforall.recipes import make_recipe
+from onceforall.recipes import build_phases, make_recipe
 from onceforall.report import write_report
 from onceforall.runs import chosen_architectures, evaluate_run, open_run, train_run
-from onceforall.training.checkpoint import load_network
+from onceforall.training.checkpoint import load_network, read_info
 from onceforall.training.records import Records
 from small_photos import write_photos
 from volume_files import make_volumes
@@ -149,6 +149,28 @@ def test_the_best_number_of_epochs_on_all_data(tuned, tmp_path):
     best, last = (load_network(tmp_path / f"all/checkpoints/1-tune-{which}.safetensors") for which in ("best", "last"))
     assert all(map(torch.equal, best.state_dict().values(), last.state_dict().values()))
     assert set(compare_fine_tuning(second, tmp_path / "all")["inputs"]) == {"validation", "test"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("schedule.total_epochs=10",),
+        ("schedule.total_macs=1e12",),
+        ("phases.all.epochs=10",),
+        ("phases.tune.epochs=8", "phases.tune.warmup_epochs=2"),
+        ("schedule.frozen_epochs=4", "schedule.total_epochs=12"),
+    ],
+)
+def test_the_best_number_of_epochs_counts_however_epochs_were_given(parent, tuned, changes):
+    best = int(read_info(tuned[1] / "checkpoints/1-tune-best.safetensors")["epoch"])
+    plan = plan_fine_tuning(parent, "smallest", changes)
+    second = on_all_data(plan, tuned[1])
+    *before, last = [phase.total_epochs for phase in second.phases]
+    assert last == best < plan.phases[-1].total_epochs
+    assert before == [phase.total_epochs for phase in plan.phases[:-1]]
+    assert all(phase.validate_every >= phase.total_epochs for phase in second.phases)
+    assert second.phases[-1].learning_rate == plan.phases[-1].learning_rate
+    assert build_phases(second.recipe, second.network(), second.data.count("train")) == second.phases
 
 
 def test_a_unet_is_fine_tuned(tmp_path):

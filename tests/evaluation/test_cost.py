@@ -20,31 +20,34 @@ def divisible(value: float) -> int:
 
 def by_formula(architecture: Architecture, width_mult: float, channels: int, classes: int) -> Cost:
     """Once-for-All's counts: convolutions and linear layers, those of squeeze-excitation with their biases."""
-    params = macs = activations = norms = 0
+    params = macs = activations = norms = peak = 0
 
-    def conv(inputs: int, outputs: int, kernel: int, side: int) -> None:
-        nonlocal params, macs, activations, norms
+    def conv(inputs: int, outputs: int, kernel: int, side: int, before: int | None = None) -> None:
+        nonlocal params, macs, activations, norms, peak
+        read = (outputs if inputs == 1 else inputs) * (before or side) ** 2
+        peak = max(peak, read + outputs * side**2)
         params += inputs * outputs * kernel**2
         macs += inputs * outputs * kernel**2 * side**2
         activations += outputs * side**2
         norms += outputs
 
     def linear(inputs: int, outputs: int, bias: bool) -> None:
-        nonlocal params, macs, activations
+        nonlocal params, macs, activations, peak
+        peak = max(peak, inputs + outputs)
         params += inputs * outputs + outputs * bias
         macs += inputs * outputs
         activations += outputs
 
     width, side = divisible(16 * width_mult), -(-architecture.resolution // 2)
-    conv(channels, width, 3, side)
+    conv(channels, width, 3, side, architecture.resolution)
     conv(1, width, 3, side)  # depthwise: each channel has one input
     conv(width, width, 1, side)
     for stage, (base, stride, squeeze) in zip(architecture.stages, TABLE, strict=True):
         for number, block in enumerate(stage.blocks):
             hidden = divisible(round(width * block.expand_ratio))
             conv(width, hidden, 1, side)
-            side = -(-side // stride) if number == 0 else side
-            conv(1, hidden, block.kernel_size, side)
+            before, side = side, -(-side // stride) if number == 0 else side
+            conv(1, hidden, block.kernel_size, side, before)
             if squeeze:
                 units = divisible(hidden // 4)
                 linear(hidden, units, True)
@@ -55,7 +58,7 @@ def by_formula(architecture: Architecture, width_mult: float, channels: int, cla
     conv(width, features, 1, side)
     linear(features, mixed, False)
     linear(mixed, classes, True)
-    return Cost(params + 2 * norms, macs, activations, 4 * (params + 4 * norms))
+    return Cost(params + 2 * norms, macs, activations, 4 * (params + 4 * norms), 4 * peak)
 
 
 @pytest.mark.parametrize("width_mult", [0.33, 1.0])

@@ -4,8 +4,9 @@ import nibabel
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
-from exported_files import bright_box, bright_network
+from exported_files import bright_box, bright_network, write_network
 from onceforall.cli import main
 from onceforall.data import VolumePreparation
 from volume_files import save_nifti
@@ -54,6 +55,18 @@ def test_mistakes_exit_with_two(model, tmp_path, monkeypatch, words, expected):
     result = invoke(*words)
     assert result.exit_code == 2 and expected in result.output
     assert not (tmp_path / "predictions").exists()
+
+
+@pytest.mark.parametrize("option", ["--top", "--batch"])
+def test_what_only_images_have_is_refused_for_volumes(model, tmp_path, option):
+    save_nifti(tmp_path / "a.nii.gz", bright_box()[0])
+    result = invoke(model, tmp_path / "a.nii.gz", "--out", tmp_path / "labels", option, 3)
+    assert result.exit_code == 2 and f"{option} goes with images, and {model} labels volumes" in result.output
+    assert result.output.count("\n") == 1 and not (tmp_path / "labels").exists()
+    Image.fromarray(np.zeros((10, 12), np.uint8)).save(tmp_path / "a.png")
+    images = write_network(tmp_path / "images", np.array([[-1.0], [1.0]]), [0.0, 0.0], (8, 8))
+    result = invoke(images, tmp_path / "a.png", "--out", tmp_path / "labels", option, 1)
+    assert result.exit_code == 0, result.output
 
 
 def test_help_shows_an_example_and_the_rules():

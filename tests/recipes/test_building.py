@@ -5,13 +5,26 @@ from dataclasses import replace
 import pytest
 import torch
 
+from onceforall.data import load_data
+from onceforall.data.assembly import DataOptions as ImageOptions
+from onceforall.data.volume_loading import VolumeOptions
 from onceforall.errors import UserError
-from onceforall.recipes import build_data, build_phases, build_supernet, make_recipe, starting_weights
+from onceforall.recipes import (
+    build_data,
+    build_phases,
+    build_supernet,
+    building,
+    make_recipe,
+    reading_options,
+    starting_weights,
+)
 from onceforall.recipes.building import stored_box
 from onceforall.supernets.registry import create_supernet
 from onceforall.training.checkpoint import save_network
 from onceforall.training.plan import expected_work
 from onceforall.training.rows import SMALL_ROWS
+
+DIGITS = load_data()
 
 
 def test_overrides_reach_every_part():
@@ -167,3 +180,42 @@ def test_weights_of_another_network_are_refused(tmp_path, options, expected):
         begun(tmp_path / "old.safetensors")
     with pytest.raises(UserError, match="no such file"):
         begun(tmp_path / "none.safetensors")
+
+
+def test_the_options_of_reading_are_those_of_loading(monkeypatch):
+    told = {}
+    monkeypatch.setattr(building, "load_volumes", lambda path, progress, **options: told.update(options) or DIGITS)
+    recipe = make_recipe("hippocampus-quick", ["network.poolings=2", "data.volumes.subjects=7"], "heads")
+    build_data(recipe)
+    assert VolumeOptions(**told) == reading_options(recipe)
+    assert (told["stride"], told["subjects"], told["max_resolution"]) == (4, 7, (48, 64, 48))
+    told.clear()
+    monkeypatch.setattr(building, "load_data", lambda path, progress, **options: told.update(options) or DIGITS)
+    recipe = make_recipe("images-ps", ["data.classes=3", "data.crop_ratio=null"], "photos")
+    build_data(recipe)
+    assert told.pop("crop_ratio") is None  # as the kind of images has it
+    assert ImageOptions(**told) == reading_options(recipe) and told["classes"] == 3
+
+
+def test_a_key_that_says_nothing_of_reading_is_refused():
+    images, heads = make_recipe("images-ps", data="photos"), make_recipe("hippocampus-quick", data="heads")
+    refused = ((images, "network.poolings"), (images, "data.augmentation.scale"), (heads, "run.seed"))
+    for recipe, key in refused:
+        with pytest.raises(UserError, match=f"--set {key} does not count for a check of data. Allowed: network.res"):
+            reading_options(recipe, [f"{key}=3"])
+    allowed = ["network.resolutions=[32]", "network.poolings=2", "data.volumes.box=[40,40,40]", "data.seed=1"]
+    reading_options(make_recipe("hippocampus-quick", allowed, "heads"), allowed)
+
+
+def test_what_is_to_be_known_of_the_splits_is_told_once(tmp_path, capsys, monkeypatch):
+    data = build_data(make_recipe("digits-ps"))
+    data.write_splits(tmp_path / "splits.csv")
+    recipe = make_recipe("digits-ps", [f"data.split_csv={tmp_path / 'splits.csv'}"])
+    assert build_data(recipe).fingerprint == data.fingerprint and capsys.readouterr().err == ""
+    lines = (tmp_path / "splits.csv").read_text().splitlines()
+    (tmp_path / "splits.csv").write_text("\n".join([*lines, f"gone.png,{data.classes[0]},test,00"]) + "\n")
+    build_data(recipe)
+    assert capsys.readouterr().err.startswith("1797 of the 1798 files in ")
+    monkeypatch.setenv("RANK", "1")
+    build_data(recipe)
+    assert capsys.readouterr().err == ""

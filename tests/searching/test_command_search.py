@@ -7,8 +7,11 @@ from click.testing import CliRunner
 
 import onceforall.runs
 from onceforall.cli import main
+from onceforall.evaluation.engines import EngineSettings
 from onceforall.searching import run_search
 from onceforall.searching.comparison import FrontRow
+from onceforall.searching.latency_measuring import identity_of
+from onceforall.searching.latency_table import LatencyTable
 from onceforall.searching.problem import Constraint
 from onceforall.searching.rounds import Member, Round, SearchResult
 from tiny_search import small_network
@@ -79,11 +82,30 @@ def test_an_interrupted_search_says_that_it_goes_on(given, monkeypatch):
     "words",
     [("--phase", "a"), ("--rounds", 2), ("--samples", 50), ("--members", 5), ("--compare", 3), ("--workers", 2)],
 )
-def test_what_needs_data_is_refused_of_a_family(given, tmp_path, words):
+def test_what_needs_data_is_refused_of_a_family(given, tmp_path, monkeypatch, words):
     (tmp_path / "family.json").write_text("{}")
+    family = SimpleNamespace(folder=tmp_path, predictor=None)
+    monkeypatch.setattr("onceforall.families.open_family", lambda _: family)
     result = invoke(tmp_path, *words)
     assert result.exit_code == 2 and f"{words[0]} goes with --data PATH" in result.output, result.output
     assert invoke(tmp_path, *words, "--data", tmp_path).exit_code == 0
+
+
+def test_with_data_a_family_brings_its_own_predictor_and_table(given, tmp_path, monkeypatch):
+    """The predictor is handed on as one of --predictor is; the table of another machine is taken with a note."""
+    (tmp_path / "family.json").write_text("{}")
+    (tmp_path / "models").mkdir()
+    path = tmp_path / "models" / "latency-cpu.json"
+    identity = identity_of(NET, EngineSettings("onnxruntime")) | {"machine": "Raspberry Pi"}
+    LatencyTable(identity, {}).save(path)
+    family = SimpleNamespace(folder=tmp_path, predictor=tmp_path / "own.json", latency_tables=[path])
+    monkeypatch.setattr("onceforall.families.open_family", lambda _: family)
+    monkeypatch.setattr("onceforall.searching.predictor.Predictor.load", staticmethod(lambda file: f"from {file}"))
+    result = invoke(tmp_path, "--data", tmp_path, "--max-latency-ms", 5)
+    assert result.exit_code == 0, result.output
+    assert given["predictor"] == f"from {tmp_path / 'own.json'}"
+    assert given["latency_table"].identity["machine"] == "Raspberry Pi" and given["engine"] is None
+    assert "belongs elsewhere" in result.output and "latency on onnxruntime" in result.output
 
 
 @pytest.mark.parametrize(
@@ -92,6 +114,7 @@ def test_what_needs_data_is_refused_of_a_family(given, tmp_path, words):
         (("--max-latency-ms", 20, "--backend", "onnxruntime"), "latency build run --backend onnxruntime"),
         (("--backend", "onnxruntim"), "Did you mean 'onnxruntime'?"),
         (("--backend", "openvino"), "goes with --latency-table"),
+        (("--force",), "--force goes with --latency-table"),
         (("--only", "heights"), "--only 'heights': give a factor and numbers, as kernel_sizes=3,5"),
         (("--max-macs", "many"), "budget 'many'"),
         (("--predictor", "nowhere.json"), "nowhere.json does not exist"),

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("pymoo")
 
 from onceforall.errors import UserError
+from onceforall.searching import exit_sets
 from onceforall.searching.evolution import evolve, non_dominated
 from onceforall.searching.problem import Measures, read_constraints
 from onceforall.supernets.registry import create_supernet
@@ -59,6 +60,13 @@ def test_the_true_front_is_found():
 def test_a_small_space_is_judged_whole():
     found = evolve(NET.space, MEASURES, ("accuracy", "macs"), candidates=2048)
     assert found.count == 2048 and set(found.front) == brute_force(("accuracy", "macs"))
+
+
+def test_a_larger_space_is_not_listed_first(monkeypatch):
+    own, decoded = exit_sets.decode, []
+    monkeypatch.setattr(exit_sets, "decode", lambda space, codes: decoded.append(codes) or own(space, codes))
+    found = evolve(NET.space, MEASURES, ("accuracy", "macs"), candidates=200, population=60)
+    assert found.count >= 200 and len(decoded) < 200
 
 
 def test_codes_that_stand_for_the_same_are_judged_once():

@@ -10,7 +10,7 @@ from onceforall.evaluation.cost import cost
 from onceforall.evaluation.result_cache import digest_of_weights
 from onceforall.families import Family
 from onceforall.searching.family_search import family_row, search_family
-from onceforall.searching.predictor import Predictor, fit_predictor
+from onceforall.searching.predictor import fit_predictor
 from onceforall.searching.sampling import spread_architectures
 from tiny_search import all_architectures, small_network
 
@@ -31,7 +31,7 @@ def family(tmp_path_factory):
     (folder / "models").mkdir(parents=True)
     network = small_network()
     write_predictor(folder / "models" / "predictor.json", network, digest_of_weights(network))
-    return Family(folder, {"metric": "accuracy", "higher_is_better": True, "phase": "only"}, network)
+    return Family(folder, {"metric": "accuracy", "higher_is_better": True, "phase": "only"}, network, network.space)
 
 
 def test_the_best_network_within_the_budget_is_found(family):
@@ -53,9 +53,9 @@ def test_what_does_not_fit_is_told_with_the_nearest(family):
 
 
 def test_what_is_missing_is_named(family, tmp_path):
-    with pytest.raises(UserError, match="0 latency tables: say by --latency-table"):
+    with pytest.raises(UserError, match="needs a latency table"):
         search_family(family, {"max_latency_ms": 5})
-    bare = Family(tmp_path, family.about, family.supernet)
+    bare = Family(tmp_path, family.about, family.supernet, family.space)
     with pytest.raises(UserError, match="has no predictor, and without data no network is measured"):
         search_family(bare, {})
 
@@ -64,20 +64,13 @@ def test_a_predictor_of_other_weights_is_refused(family, tmp_path):
     (tmp_path / "models").mkdir()
     write_predictor(tmp_path / "models" / "predictor.json", family.supernet, "0" * 32)
     with pytest.raises(UserError, match="fitted to other weights"):
-        search_family(Family(tmp_path, family.about, family.supernet), {})
+        search_family(Family(tmp_path, family.about, family.supernet, family.space), {})
 
 
-def test_its_own_table_may_be_of_another_machine_but_not_of_another_network(family, tmp_path):
-    from onceforall.evaluation.engines import EngineSettings
-    from onceforall.searching.latency_measuring import identity_of
-    from onceforall.searching.latency_table import LatencyTable
-
-    own = Family(tmp_path, family.about, family.supernet)
-    identity = identity_of(family.supernet, EngineSettings("onnxruntime"))
-    path, predictor = tmp_path / "models" / "latency-cpu.json", Predictor.load(family.predictor)
-    LatencyTable(identity | {"machine": "A"}, {}).save(path)
-    with pytest.raises(UserError, match="the latency table has no entry"):
-        search_family(own, {"max_latency_ms": 5}, predictor=predictor)
-    LatencyTable(identity | {"options": {}}, {}).save(path)
-    with pytest.raises(UserError, match="is of another network"):
-        search_family(own, {"max_latency_ms": 5}, predictor=predictor)
+def test_only_what_its_phase_trained_is_proposed(family):
+    """Larger depths were still to come."""
+    part = family.space.restrict(depths=family.space.depths[:1], resolutions=family.space.resolutions[-1:])
+    early = Family(family.folder, family.about, family.supernet, part)
+    answer = search_family(early, {}, candidates=200)
+    assert all(member.architecture in part for member in answer.result.front)
+    assert answer.chosen.architecture not in (family.space.largest(), family.space.smallest())

@@ -15,7 +15,7 @@ PAIR = [SPACE.smallest(), SPACE.largest()]
 
 def test_costs_are_those_of_the_network():
     measures = Measures(NET)
-    assert measures.names == ("macs", "params", "activations", "weight_bytes") and measures.metric is None
+    assert measures.names == ("macs", "params", "activations", "weight_bytes", "peak_bytes") and measures.metric is None
     for name in measures.names:
         assert measures.values(name, PAIR).tolist() == [getattr(cost(NET, each), name) for each in PAIR]
 

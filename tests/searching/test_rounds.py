@@ -67,6 +67,33 @@ def test_the_impossible_has_no_front_and_a_nearest():
     assert np.isnan(result.rounds[0].error)
 
 
+def test_the_nearest_is_the_one_that_measured_nearest():
+    """A predictor that promises too much, and another order, does not decide where networks are measured."""
+    most, least = 2.5e6, 0.9
+    promising = Additive(SPACE, seed=2, noise=0.2)
+    result = search(
+        NET, promising, constraints={"max_macs": most, "min_accuracy": least}, measure=measure, members=5, **QUICK
+    )
+
+    def excess(architecture):
+        macs, score = NET.measure(architecture).macs, TRUE.score(architecture)
+        return max(0, macs / most - 1) + max(0, 1 - score / least)
+
+    by_excess = sorted(excess(member.architecture) for member in result.archive)
+    assert result.front == () and len(by_excess) == 5 and 0 < by_excess[0] < by_excess[1]
+    assert result.nearest.measured and excess(result.nearest.architecture) == by_excess[0]
+
+
+def test_what_was_measured_is_not_the_nearest_where_another_one_costs_less():
+    known = {SPACE.largest(): TRUE.score(SPACE.largest())}
+    how = {"measure": measure, "measured": known, **QUICK}
+    result = search(NET, TRUE, constraints={"max_macs": 1000}, **how)
+    assert result.front == () and result.nearest.architecture == SPACE.smallest() and not result.nearest.measured
+    most = NET.measure(SPACE.largest()).macs
+    result = search(NET, TRUE, constraints={"max_macs": most}, **how)
+    assert result.nearest in result.front and result.nearest.architecture == SPACE.largest()
+
+
 def test_spread_has_both_ends():
     assert spread(list(range(10)), 4) == [0, 3, 6, 9] and spread([1, 2], 5) == [1, 2] and spread([], 5) == []
 

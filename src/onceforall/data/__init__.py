@@ -17,19 +17,17 @@ from onceforall.data.check import DataReport, check_data
 from onceforall.data.dataset import DataSet
 from onceforall.data.decoding import UnreadableImage
 from onceforall.data.digits import digits
-from onceforall.data.folder import list_folder
 from onceforall.data.images import ImageData
 from onceforall.data.label_schemes import LabelScheme
-from onceforall.data.listing import existing_folder
+from onceforall.data.layouts import check_layout, list_images, say_kind
+from onceforall.data.listing import KINDS
 from onceforall.data.preparation import Preparation
-from onceforall.data.retinal_oct import is_retinal_oct, list_retinal_oct
-from onceforall.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
 from onceforall.data.volume_augmentation import VolumeAugmentation
 from onceforall.data.volume_check import VolumeReport
 from onceforall.data.volume_data import VolumeData
 from onceforall.data.volume_loading import load_volumes
 from onceforall.data.volumes import VolumePreparation
-from onceforall.errors import UserError, check_choice
+from onceforall.errors import check_choice
 
 __all__ = [
     "KINDS",
@@ -50,7 +48,6 @@ __all__ = [
     "load_volumes",
 ]
 
-KINDS = ("auto", "folder", "tiny_imagenet", "retinal_oct", "digits")
 DIGITS_AUGMENTATION = Augmentation(horizontal_flip=False)  # a mirrored digit is none
 
 
@@ -96,7 +93,9 @@ def load_data(
       `group_pattern` (a regular expression with one bracketed part, for file names) or `group_csv` and `group_column`
       keep the images of one group, such as a patient, on one side; kind "retinal_oct" finds the patients itself.
     - `split_csv`: a table with columns file and split, such as a run's `splits.csv`: what it names keeps its split, and
-      of a group that it names all. The other images are then for training, or divided where it knows none of a split.
+      of a group that it names all; where it has a column digest, images of the same content keep it under any name.
+      The other images are then for training, or divided where it knows none of a split. `ImageData.note` tells how
+      many of its files were found where it is not all.
     - `train_per_class`, `validation_per_class`, `rest_to_test`: Tiny ImageNet only, see `list_tiny_imagenet`.
     - `augmentation`: of training batches; digits are by default not mirrored.
     - `cache_dir`: where decoded images are kept (default `$ONCEFORALL_CACHE` or `~/.cache/onceforall`).
@@ -106,14 +105,14 @@ def load_data(
     Raises `UserError` for everything that its caller can mend.
     """
     check_choice("kind", kind, KINDS)
-    kind = _detect(path) if kind == "auto" else kind
-    if kind != "tiny_imagenet" and (train_per_class, validation_per_class, rest_to_test) != (None, None, True):
-        raise UserError("train_per_class, validation_per_class and rest_to_test apply to kind 'tiny_imagenet' only.")
+    kind = say_kind(path, kind)
     if augmentation is None:
         augmentation = DIGITS_AUGMENTATION if kind == "digits" else Augmentation()
     if crop_ratio is None:
         crop_ratio = 1.0 if kind == "digits" else 0.875
     options = DataOptions(
+        kind=kind,
+        classes=classes,
         max_resolution=max_resolution,
         image_size=image_size,
         channels=channels,
@@ -130,37 +129,18 @@ def load_data(
         group_pattern=group_pattern,
         group_csv=group_csv,
         group_column=group_column,
+        train_per_class=train_per_class,
+        validation_per_class=validation_per_class,
+        rest_to_test=rest_to_test,
         augmentation=augmentation,
         cache_dir=cache_dir,
         skip_unreadable=skip_unreadable,
         progress=progress,
     )
-    if kind == "digits":
-        if path is not None:
-            raise UserError(f"kind 'digits' is built in and takes no path; got {str(path)!r}.")
+    if path is None:
+        check_layout(kind, options)
         return data_from_arrays(digits(classes), options)
-    if path is None:
-        raise UserError(f"kind {kind!r} needs the path of a folder; got none.")
-    if kind == "tiny_imagenet":
-        per_class = (train_per_class, validation_per_class, rest_to_test)
-        return data_from_files(list_tiny_imagenet(path, classes, *per_class, seed=seed), options)
-    if kind == "retinal_oct":
-        by_name = group_pattern is None and group_csv is None
-        return data_from_files(list_retinal_oct(path, classes, patients=by_name), options)
-    return data_from_files(list_folder(path, classes), options)
-
-
-def _detect(path: str | Path | None) -> str:
-    if path is None:
-        return "digits"
-    root = existing_folder(path)
-    if (root / "imagesTr").is_dir():
-        raise UserError(
-            f"data folder {str(path)!r} holds volumes; load it by load_volumes, in a recipe by kind 'volumes'."
-        )
-    if is_retinal_oct(root):
-        return "retinal_oct"
-    return "tiny_imagenet" if is_tiny_imagenet(root) else "folder"
+    return data_from_files(list_images(path, kind, options), options)
 
 
 def from_arrays(

@@ -12,21 +12,23 @@ import numpy as np
 
 from onceforall.data.arrays import ArraySet
 from onceforall.data.augmentation import Augmentation
-from onceforall.data.cache import Progress, Storage, cached_images, storage_for
+from onceforall.data.cache import Progress, Storage, cached_images, file_digests, storage_for
 from onceforall.data.images import ImageData
-from onceforall.data.listing import Listing
+from onceforall.data.listing import KINDS, Listing
 from onceforall.data.preparation import FITS, Preparation, check_whole, to_stored
 from onceforall.data.splits import assign_splits, check_grouping, copies_across, kept_splits, named_groups
 from onceforall.errors import UserError, check_choice
 
-__all__ = ["DataOptions", "data_from_arrays", "data_from_files"]
+__all__ = ["DataOptions", "data_from_arrays", "data_from_files", "groups_of", "splits_of"]
 
 
 @final
 @dataclass(frozen=True)
 class DataOptions:
-    """The options that every kind of data set has; `load_data` documents them. Raises `UserError`."""
+    """The options of `load_data`, which documents them, checked. Raises `UserError`."""
 
+    kind: str = "auto"
+    classes: int | Sequence[str] | None = None
     max_resolution: int = 64
     image_size: int | None = None
     channels: int | None = None
@@ -43,12 +45,16 @@ class DataOptions:
     group_pattern: str | None = None
     group_csv: str | Path | None = None
     group_column: str | None = None
+    train_per_class: int | None = None
+    validation_per_class: int | None = None
+    rest_to_test: bool = True
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     cache_dir: str | Path | None = None
     skip_unreadable: bool = False
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
+        check_choice("kind", self.kind, KINDS)
         check_whole("max_resolution", self.max_resolution, 1, 16384)
         if self.image_size is not None:
             check_whole("image_size", self.image_size, 1, 16384)
@@ -70,22 +76,48 @@ class DataOptions:
             return self.image_size
         return math.ceil(self.max_resolution / self.crop_ratio) if self.fit == "crop" else self.max_resolution
 
+    @property
+    def has_groups(self) -> bool:
+        """Whether these options, and not the layout, say which images are of one group."""
+        return self.group_pattern is not None or self.group_csv is not None
+
+    def preparation(
+        self, channels: int, bit_depth: int, store_size: int | None, mean: Sequence[float], std: Sequence[float]
+    ) -> Preparation:
+        """The preparation of such images, with `mean` and `std` where these options give none. Raises `UserError`."""
+        maximum = self.maximum or (65535 if bit_depth == 16 else 255)
+        if maximum > 255 and bit_depth == 8:
+            raise UserError(f"maximum {maximum} is out of range for 8-bit images; allowed is 1 to 255.")
+        return Preparation(
+            channels=channels,
+            fit=self.fit,
+            crop_ratio=self.crop_ratio,
+            mean=tuple(mean if self.mean is None else self.mean),
+            std=tuple(std if self.std is None else self.std),
+            bit_depth=bit_depth,
+            maximum=maximum,
+            store_size=store_size,
+            white_border=self.white_border,
+        )
+
 
 def data_from_files(listing: Listing, options: DataOptions) -> ImageData:
     """Decode (or find in the cache), split and measure the files of a listing. Raises `UserError`."""
-    if options.channels not in (None, 1, 3):
-        raise UserError(f"channels {options.channels!r} is not possible for image files; give 1 or 3, or leave it out.")
-    groups = _groups(listing, options)
-    _split(listing, groups, range(len(listing.files)), options)  # fails before hours of decoding, not after
+    groups = groups_of(listing, options)
+    contents = file_digests(listing.root, listing.files, options.cache_dir, options.progress)
+    every = range(len(listing.files))
+    splits_of(listing, groups, contents[0], every, options)  # fails before hours of decoding, not after
     stored = cached_images(
         listing.root,
         listing.files,
+        contents,
         Storage(options.store_size, options.fit, options.channels, options.white_border),
         options.skip_unreadable,
         options.cache_dir,
         options.progress,
     )
-    rows = [i for i, name in enumerate(listing.files) if name not in stored.unreadable]
+    rows = [i for i in every if listing.files[i] not in stored.unreadable]
+    splits, note = splits_of(listing, groups, contents[0], rows, options)
     facts: dict[str, Any] = {
         "root": str(listing.root),
         "sizes": [{"height": h, "width": w, "count": count} for h, w, count in stored.sizes],
@@ -99,19 +131,20 @@ def data_from_files(listing: Listing, options: DataOptions) -> ImageData:
         rows=rows,
         files=[listing.files[i] for i in rows],
         labels=[listing.labels[i] for i in rows],
-        splits=_split(listing, groups, rows, options),
+        splits=splits,
         digests=[stored.digests[i] for i in rows],
         groups=None if groups is None else [groups[i] for i in rows],
         bit_depth=stored.bit_depth,
         store_size=stored.store_size,
         facts=facts,
+        note=note,
         options=options,
     )
 
 
 def data_from_arrays(arrays: ArraySet, options: DataOptions, groups: Sequence[str] | None = None) -> ImageData:
     """Store (in memory), split and measure images that are already there. Raises `UserError`."""
-    if options.group_csv is not None or options.group_pattern is not None:
+    if options.has_groups:
         raise UserError("group_pattern and group_csv apply to image files; images in memory take groups=[...].")
     if groups is not None and len(groups) != len(arrays.files):
         raise UserError(f"groups has {len(groups)} entries; give one for each of the {len(arrays.files)} images.")
@@ -122,6 +155,8 @@ def data_from_arrays(arrays: ArraySet, options: DataOptions, groups: Sequence[st
     preparation = Preparation(
         channels, options.fit, bit_depth=bit_depth, store_size=store_size, white_border=options.white_border
     )
+    digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+    splits, note = _assign(arrays.files, digests, arrays.labels, arrays.classes, None, groups, options)
     return _assemble(
         name=arrays.name,
         classes=arrays.classes,
@@ -129,12 +164,13 @@ def data_from_arrays(arrays: ArraySet, options: DataOptions, groups: Sequence[st
         rows=range(len(images)),
         files=arrays.files,
         labels=arrays.labels,
-        splits=_assign(arrays.files, arrays.labels, arrays.classes, None, groups, options),
-        digests=[hashlib.sha256(image.tobytes()).hexdigest() for image in images],
+        splits=splits,
+        digests=digests,
         groups=groups,
         bit_depth=bit_depth,
         store_size=store_size,
         facts={"sizes": [{"height": images.shape[1], "width": images.shape[2], "count": len(images)}]},
+        note=note,
         options=options,
     )
 
@@ -145,14 +181,19 @@ def _channels(images: np.ndarray) -> int:
     return 1 if same else images.shape[3]
 
 
-def _groups(listing: Listing, options: DataOptions) -> list[str] | None:
+def groups_of(listing: Listing, options: DataOptions) -> list[str] | None:
+    """The group of each file by the options, or else by the layout; None where neither knows. Raises `UserError`."""
     named = named_groups(listing.files, listing.root, options.group_pattern, options.group_csv, options.group_column)
     return list(listing.groups) if named is None and listing.groups is not None else named
 
 
-def _split(listing: Listing, groups: list[str] | None, rows: Sequence[int], options: DataOptions) -> list[str]:
+def splits_of(
+    listing: Listing, groups: Sequence[str] | None, digests: Sequence[str], rows: Sequence[int], options: DataOptions
+) -> tuple[list[str], str]:
+    """The split of each file in `rows` of a listing, and a line for the user or "". Raises `UserError`."""
     return _assign(
         [listing.files[i] for i in rows],
+        [digests[i] for i in rows],
         [listing.labels[i] for i in rows],
         listing.classes,
         [listing.splits[i] for i in rows],
@@ -163,16 +204,17 @@ def _split(listing: Listing, groups: list[str] | None, rows: Sequence[int], opti
 
 def _assign(
     files: Sequence[str],
+    digests: Sequence[str],
     labels: Sequence[int],
     classes: Sequence[str],
     given: Sequence[str] | None,
     groups: Sequence[str] | None,
     options: DataOptions,
-) -> list[str]:
-    fractions = options.validation_fraction, options.test_fraction
+) -> tuple[list[str], str]:
+    fractions, note = (options.validation_fraction, options.test_fraction), ""
     if options.split_csv is not None:
-        given = kept_splits(Path(options.split_csv), files, given, groups)
-    return assign_splits(files, labels, classes, given, groups, *fractions, seed=options.seed)
+        given, note = kept_splits(Path(options.split_csv), files, digests, given, groups)
+    return assign_splits(files, labels, classes, given, groups, *fractions, seed=options.seed), note
 
 
 def _assemble(
@@ -189,26 +231,14 @@ def _assemble(
     bit_depth: int,
     store_size: int | None,
     facts: dict[str, Any],
+    note: str,
     options: DataOptions,
 ) -> ImageData:
-    maximum = options.maximum or (65535 if bit_depth == 16 else 255)
-    if maximum > 255 and bit_depth == 8:
-        raise UserError(f"maximum {maximum} is out of range for 8-bit images; allowed is 1 to 255.")
-    mean, std = options.mean, options.std
-    if mean is None or std is None:
+    preparation = options.preparation(images.shape[1], bit_depth, store_size, (0.0,), (1.0,))
+    if options.mean is None:
         train = np.asarray(rows)[np.asarray(splits) == "train"]
-        mean, std = mean_and_std(images, train, maximum)
-    preparation = Preparation(
-        channels=images.shape[1],
-        fit=options.fit,
-        crop_ratio=options.crop_ratio,
-        mean=tuple(mean),
-        std=tuple(std),
-        bit_depth=bit_depth,
-        maximum=maximum,
-        store_size=store_size,
-        white_border=options.white_border,
-    )
+        mean, std = mean_and_std(images, train, preparation.maximum)
+        preparation = dataclasses.replace(preparation, mean=mean, std=std)
     return ImageData(
         name=name,
         classes=classes,
@@ -222,6 +252,7 @@ def _assemble(
         augmentation=options.augmentation,
         groups=groups,
         facts={**facts, "copies_across_splits": copies_across(digests, splits)},
+        note=note,
     )
 
 

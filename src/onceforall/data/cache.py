@@ -26,13 +26,14 @@ from onceforall.data.preparation import Preparation, to_stored
 from onceforall.errors import UserError
 from onceforall.files import write_text
 
-__all__ = ["CachedImages", "Storage", "cache_folder", "cached_images", "file_digests", "storage_for"]
+__all__ = ["CachedImages", "Storage", "cache_folder", "cached_images", "file_digests", "shows_colour", "storage_for"]
 
 VERSION = 1  # raise it when decoding or the stored form changes
 CHUNK = 256  # images decoded at a time
 SETTLED = 2.0  # seconds after which a file's time stamps are trusted to change with its content
 
 Progress = Callable[[str, int, int], None]
+Contents = tuple[tuple[str, ...], dict[str, str]]  # see `file_digests`
 
 
 @final
@@ -83,6 +84,7 @@ def cache_folder(folder: str | Path | None = None) -> Path:
 def cached_images(
     root: Path,
     files: Sequence[str],
+    contents: Contents,
     storage: Storage,
     skip_unreadable: bool = False,
     folder: str | Path | None = None,
@@ -90,12 +92,13 @@ def cached_images(
 ) -> CachedImages:
     """The stored form of `files` (relative to `root`), from the cache or decoded now.
 
-    `progress(job, done, total)` is called now and then with job "read" or "decode". Raises `UserError` naming all
-    unreadable files, unless `skip_unreadable`; and when the cache cannot be written.
+    `contents` is what `file_digests` gives for them. `progress(job, done, total)` is called now and then with job
+    "decode". Raises `UserError` naming all unreadable files, unless `skip_unreadable`; and when the cache cannot be
+    written.
     """
     place = cache_folder(folder)
     make_folder(place)
-    digests, unreadable = file_digests(root, files, place, progress)
+    digests, unreadable = contents[0], dict(contents[1])
     wanted = [VERSION, *storage.key(), list(zip(files, digests, strict=True))]
     key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:32]
     found = _open_entry(place / key, files, key)
@@ -121,12 +124,15 @@ def unreadable_error(unreadable: dict[str, str], total: int) -> UserError:
 
 
 def file_digests(
-    root: Path, files: Sequence[str], place: Path, progress: Progress | None = None
-) -> tuple[tuple[str, ...], dict[str, str]]:
+    root: Path, files: Sequence[str], folder: str | Path | None = None, progress: Progress | None = None
+) -> Contents:
     """SHA-256 of each file and, for files that cannot be opened, name -> reason (their digest is "").
 
-    Remembers digests in `place` by size and time stamps, so that a second look reads no file.
+    Remembers digests in the cache by size and time stamps, so that a second look reads no file. `progress(job, done,
+    total)` is called now and then with job "read". Raises `UserError` when the cache cannot be written.
     """
+    place = cache_folder(folder)
+    make_folder(place)
     memo = place / f"digests-{hashlib.sha256(str(root).encode()).hexdigest()[:32]}.json"
     known = read_json(memo)
     now = time.time_ns()
@@ -193,9 +199,14 @@ def _any_colour(root: Path, headers: dict[str, ImageHeader]) -> bool:
             pixels = decode(root / name, name)
         except UnreadableImage:
             continue  # found again, and reported, when all files are decoded
-        if pixels.shape[2] == 3 and (pixels != pixels[:, :, :1]).any():
+        if shows_colour(pixels):
             return True
     return False
+
+
+def shows_colour(pixels: np.ndarray) -> bool:
+    """Whether the channels of (H, W, C) pixels differ."""
+    return pixels.shape[2] == 3 and bool((pixels != pixels[:, :, :1]).any())
 
 
 # Building --------------------------------------------------------------------------------------------------------

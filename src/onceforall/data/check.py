@@ -2,27 +2,28 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from onceforall.data.assembly import DataOptions, groups_of, splits_of
+from onceforall.data.cache import shows_colour
 from onceforall.data.decoding import UnreadableImage, decode, read_header
-from onceforall.data.folder import list_folder, split_folders
-from onceforall.data.label_schemes import LabelScheme
-from onceforall.data.listing import IMAGE_SUFFIXES, existing_folder, files_below, subfolders
+from onceforall.data.folder import split_folders
+from onceforall.data.layouts import list_images, say_kind
+from onceforall.data.listing import IMAGE_SUFFIXES, Listing, existing_folder, files_below, subfolders
 from onceforall.data.msd import is_volume_folder
-from onceforall.data.retinal_oct import is_retinal_oct, list_retinal_oct, patient_of
-from onceforall.data.splits import SPLITS, assign_splits
-from onceforall.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
+from onceforall.data.retinal_oct import patient_of
+from onceforall.data.splits import SPLITS
+from onceforall.data.tiny_imagenet import list_tiny_imagenet
 from onceforall.data.volume_check import VolumeReport, check_volumes
-from onceforall.data.volumes import CLIP
-from onceforall.errors import UserError, check_choice
+from onceforall.data.volume_loading import VolumeOptions
+from onceforall.errors import UserError
 
 __all__ = ["DataReport", "check_data"]
 
 UNDIVIDED = "undivided"  # the split of a layout that gives none
-LISTINGS = {"folder": list_folder, "tiny_imagenet": list_tiny_imagenet, "retinal_oct": list_retinal_oct}
 SHOWN = 10  # entries of a list that the text shows
 
 
@@ -37,7 +38,8 @@ class DataReport:
     byte-identical images that stand in several classes or splits; `copies_within` counts the superfluous ones inside
     one class and split. `ignored` are files that lie outside the class folders. For retinal OCT, `patients` counts the
     patients of each split, `shared_patients` are those in several split folders, `unnamed` files that name no patient.
-    `undividable` says why training would not divide the images, empty where it would.
+    `refused` says why these images would not be loaded whatever their files hold, and `note` what their user should
+    read of their splits. `skipped`: files that cannot be read are left out.
     """
 
     root: str
@@ -54,11 +56,20 @@ class DataReport:
     patients: dict[str, int]
     shared_patients: tuple[str, ...]
     unnamed: tuple[str, ...]
-    undividable: str
+    refused: tuple[str, ...]
+    note: str
+    skipped: bool
 
     @property
     def errors(self) -> list[str]:
         """What keeps this folder from being trained on, one line each."""
+        found = (self._lacking() or list(self.refused)) if self.refused else []
+        if self.unreadable and not self.skipped:
+            found.append(f"{len(self.unreadable)} file(s) cannot be read as images; mend, remove or skip them")
+        return found
+
+    def _lacking(self) -> list[str]:
+        """All that the layout lacks, of which its listing names the first."""
         found = []
         if len(self.classes) < 2:
             names = ", ".join(self.classes) or "none"
@@ -80,14 +91,14 @@ class DataReport:
             for split in [s for s in self.counts if s != "train" and any(self.counts[s].values())]:
                 if lacking := [c for c in self.classes if not self.counts[split][c] and c not in empty]:
                     found.append(f"no {split} images of class {', '.join(lacking)}; add some or remove that folder")
-        if self.unreadable:
-            found.append(f"{len(self.unreadable)} file(s) cannot be read as images; mend, remove or skip them")
-        return found or [self.undividable] * bool(self.undividable)
+        return found
 
     @property
     def warnings(self) -> list[str]:
         """What can be trained on but deserves a look, one line each."""
-        found = []
+        found = [self.note] * bool(self.note)
+        if self.unreadable and self.skipped:
+            found.append(f"{len(self.unreadable)} file(s) cannot be read as images and are left out")
         if self.copies:
             found.append(f"{len(self.copies)} image(s) stand byte-identical in several classes or splits")
         if self.copies_within:
@@ -167,34 +178,38 @@ def _block(title: str, entries: Sequence[str]) -> list[str]:
 
 def check_data(
     path: str | Path,
-    kind: str = "auto",
-    scheme: str | LabelScheme = "classes",
-    stride: int = 8,
-    clip: tuple[float, float] = CLIP,
+    options: DataOptions | VolumeOptions | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> DataReport | VolumeReport:
-    """Read and decode every file of a data folder once and report what it holds.
+    """Read and decode every file of a data folder once and report what it holds, and all that loading would refuse.
 
-    `kind`: "auto", "folder", "tiny_imagenet", "retinal_oct" or "volumes"; of these alone are `scheme`, `stride` and
-    `clip` (see `check_volumes`). A bad file, an empty class, a single class or one with too few images to be divided by
-    the default fractions is reported, not raised; a missing or empty folder raises `UserError`.
-    `progress(job, done, total)` is called with job "check".
+    `options` are those with which it will be loaded, of images or of volumes; None: the usual ones of what the folder
+    looks like (see `check_volumes`). A bad file, an empty class, a split or grouping that cannot be made and whatever
+    else keeps the folder from being loaded is reported, not raised; a missing or empty folder and one of another kind
+    raise `UserError`. `progress(job, done, total)` is called with job "check".
     """
-    check_choice("kind", kind, ("auto", "folder", "tiny_imagenet", "retinal_oct", "volumes"))
     root = existing_folder(path)
-    if kind == "volumes" or (kind == "auto" and is_volume_folder(root)):
-        return check_volumes(path, scheme, stride, clip, progress)
-    if (scheme, stride, tuple(clip)) != ("classes", 8, CLIP):
-        raise UserError(f"{str(path)!r} holds images; scheme, stride and clip are of volumes: leave them out.")
-    if kind == "auto":
-        kind = "retinal_oct" if is_retinal_oct(root) else "tiny_imagenet" if is_tiny_imagenet(root) else "folder"
+    if isinstance(options, VolumeOptions) or (options is None and is_volume_folder(root)):
+        return check_volumes(path, options, progress)
+    options = options or DataOptions()
+    kind = say_kind(path, options.kind)
     splits, classes, entries = _tiny_entries(root) if kind == "tiny_imagenet" else _folder_entries(root)
+    ignored = _ignored(root, {file for file, _, _ in entries}, kind)
+    listing, refused = None, []
+    try:
+        listing = list_images(path, kind, options)
+    except UserError as error:
+        refused.append(str(error).removesuffix("."))
+    else:
+        classes, used = list(listing.classes), {*listing.files, *listing.left_out}
+        entries = [entry for entry in entries if entry[0] in used]
     counts = {split: dict.fromkeys(classes, 0) for split in splits}
     sizes: Counter[str] = Counter()
     modes: Counter[str] = Counter()
     bit_depths: Counter[int] = Counter()
     unreadable: dict[str, str] = {}
-    same: dict[str, list[tuple[str, str, str]]] = {}
+    digests: dict[str, str] = {}
+    colour = False
     for done, (file, name, split) in enumerate(entries, start=1):
         counts[split][name] += 1
         try:
@@ -207,11 +222,20 @@ def check_data(
             sizes[f"{pixels.shape[1]} x {pixels.shape[0]}"] += 1
             modes[header.mode] += 1
             bit_depths[header.bits] += 1
-            same.setdefault(hashlib.sha256(data).hexdigest(), []).append((file, name, split))
+            digests[file] = hashlib.sha256(data).hexdigest()
+            colour = colour or shows_colour(pixels)
         if progress is not None and (done % 256 == 0 or done == len(entries)):
             progress("check", done, len(entries))
+    note = ""
+    if listing is not None:
+        refused, note = _judged(listing, options, digests, 3 if colour else 1, max(bit_depths, default=8))
+    same: dict[str, list[tuple[str, str, str]]] = {}
+    for entry in entries:
+        if entry[0] in digests:
+            same.setdefault(digests[entry[0]], []).append(entry)
     homes: dict[str, set[str]] = {}  # patient -> splits
-    for file, _, split in entries if kind == "retinal_oct" else []:
+    by_name = kind == "retinal_oct" and not options.has_groups
+    for file, _, split in entries if by_name else []:
         homes.setdefault(patient_of(file) or "", set()).add(split)
     unnamed = tuple(file for file, _, _ in entries if not patient_of(file)) if homes.pop("", None) else ()
     copies = [group for group in same.values() if len(group) > 1]
@@ -226,22 +250,35 @@ def check_data(
         unreadable=unreadable,
         copies=tuple(tuple(file for file, _, _ in group) for group in copies if len(_places(group)) > 1),
         copies_within=sum(len(group) - len(_places(group)) for group in copies),
-        ignored=_ignored(root, {file for file, _, _ in entries}, kind),
+        ignored=ignored,
         patients={split: sum(split in where for where in homes.values()) for split in splits if homes},
         shared_patients=tuple(sorted(patient for patient, where in homes.items() if len(where) > 1)),
         unnamed=unnamed,
-        undividable=_undividable(root, kind),
+        refused=tuple(refused),
+        note=note,
+        skipped=options.skip_unreadable,
     )
 
 
-def _undividable(root: Path, kind: str) -> str:
-    """Why training would refuse to divide the images by the default fractions; empty where it would not."""
+def _judged(
+    listing: Listing, options: DataOptions, readable: Mapping[str, str], channels: int, bit_depth: int
+) -> tuple[list[str], str]:
+    """Why images would be refused, and what to say of their splits; `readable` files have a digest."""
+    digests = [readable.get(file, "") for file in listing.files]
+    rows = range(len(digests))
+    refused, note = [], ""
     try:
-        listing = LISTINGS[kind](root)
-        assign_splits(listing.files, listing.labels, listing.classes, listing.splits, listing.groups)
+        groups = groups_of(listing, options)
+        _, note = splits_of(listing, groups, digests, rows, options)
+        if options.skip_unreadable:
+            _, note = splits_of(listing, groups, digests, [i for i in rows if digests[i]], options)
     except UserError as error:
-        return str(error).removesuffix(".")
-    return ""
+        refused.append(str(error).removesuffix("."))
+    try:
+        options.preparation(options.channels or channels, bit_depth, None, (0.0,), (1.0,))
+    except UserError as error:
+        refused.append(str(error).removesuffix("."))
+    return refused, note
 
 
 def _places(group: Sequence[tuple[str, str, str]]) -> set[tuple[str, str]]:

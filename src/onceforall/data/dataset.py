@@ -35,6 +35,8 @@ class DataSet(ABC):
     name: str
     classes: tuple[str, ...]
     """Names of what a network puts out."""
+    note: str
+    """A line on how the splits were found that its user should read; mostly empty."""
     fingerprint: str
     """Changes with the content of the files, their labels and splits, and their preparation."""
 

@@ -51,9 +51,11 @@ class ImageData(DataSet):
         augmentation: Augmentation,
         groups: Sequence[str] | None = None,
         facts: Mapping[str, Any] | None = None,
+        note: str = "",
         kept_bytes: int = KEPT_BYTES,
     ) -> None:
         self.name = name
+        self.note = note
         self.classes = tuple(classes)
         self._preparation = preparation
         self.augmentation = augmentation
@@ -62,6 +64,7 @@ class ImageData(DataSet):
         self._labels = np.asarray(labels, np.int64)
         self._groups = None if groups is None else tuple(groups)
         self._splits = tuple(splits)
+        self._digests = tuple(digests)
         self._facts = dict(facts or {})
         marks = np.asarray(splits)
         self._members = {split: np.flatnonzero(marks == split) for split in SPLITS}
@@ -69,7 +72,7 @@ class ImageData(DataSet):
         self._kept: OrderedDict[tuple[str, int, str], np.ndarray] = OrderedDict()
         self._kept_bytes = kept_bytes
         self._lock = threading.Lock()
-        self.fingerprint = self._fingerprint(digests)
+        self.fingerprint = self._fingerprint()
 
     @property
     def preparation(self) -> Preparation:
@@ -195,16 +198,16 @@ class ImageData(DataSet):
         return {**described, **self._facts}
 
     def write_splits(self, path: str | Path) -> None:
-        """Write `file,class,split` (and `group`) as CSV; it appears whole or not at all."""
+        """Write `file,class,split,digest` (and `group`) as CSV; it appears whole or not at all."""
         names = [self.classes[label] for label in self._labels]
-        write_split_file(path, self._files, names, self._splits, self._groups)
+        write_split_file(path, self._files, names, self._splits, self._groups, self._digests)
 
     def _indices(self, split: str) -> np.ndarray:
         check_choice("split", split, SPLITS)
         return self._members[split]
 
-    def _fingerprint(self, digests: Sequence[str]) -> str:
-        images = sorted(zip(self._files, digests, self._labels.tolist(), self._splits, strict=True))
+    def _fingerprint(self) -> str:
+        images = sorted(zip(self._files, self._digests, self._labels.tolist(), self._splits, strict=True))
         preparation = self.preparation.to_dict()
         if preparation["white_border"] == "keep":
             del preparation["white_border"]  # runs from before this option are found unchanged

@@ -10,8 +10,9 @@ import numpy as np
 
 from onceforall.errors import UserError, suggestion
 
-__all__ = ["IMAGE_SUFFIXES", "Listing", "existing_folder", "files_below", "select_classes", "subfolders"]
+__all__ = ["IMAGE_SUFFIXES", "KINDS", "Listing", "existing_folder", "files_below", "select_classes", "subfolders"]
 
+KINDS = ("auto", "folder", "tiny_imagenet", "retinal_oct", "digits")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 NEVER_IMAGES = ("thumbs.db", "desktop.ini")  # what file managers leave behind; hidden files are passed over too
 

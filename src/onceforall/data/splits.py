@@ -8,7 +8,7 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -298,11 +298,19 @@ def copies_across(digests: Sequence[str], splits: Sequence[str]) -> int:
 
 
 def kept_splits(
-    path: Path, files: Sequence[str], given: Sequence[str] | None, groups: Sequence[str] | None
-) -> list[str]:
-    """The split of each file that `write_split_file` wrote to `path`; of its group where only that is known.
+    path: Path,
+    files: Sequence[str],
+    digests: Sequence[str],
+    given: Sequence[str] | None,
+    groups: Sequence[str] | None,
+) -> tuple[list[str], str]:
+    """The split of each file by the table that `write_split_file` wrote to `path`, and a line for the user.
 
-    Files of which neither is known keep the `given` split, or "". Raises `UserError` where there is no such table.
+    A file has the split of its content, wherever that lay and whatever it was called, or else of its name, or of its
+    group; of which none is known keeps the `given` split, or "". Of equal content in several splits a file of another
+    name is for training if one of them was. The `digests` are those of the table; "" where there is none, and a table
+    may have none. The line says how many of the table's files were found where it is not all, otherwise it is empty.
+    Raises `UserError` where there is no such table.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -311,11 +319,31 @@ def kept_splits(
         raise UserError(f"split_csv {str(path)!r} cannot be read ({error}).") from None
     if not rows or not {"file", "split"} <= set(rows[0]) or {row["split"] for row in rows} - set(SPLITS):
         raise UserError(f"split_csv {str(path)!r}: needs columns file and split, with {', '.join(SPLITS)} in it.")
+    unmoved = {(row["file"], row["digest"]): row["split"] for row in rows if row.get("digest")}
+    by_digest: dict[str, str] = {}
+    for row in rows:
+        if digest := row.get("digest"):
+            by_digest[digest] = min(by_digest.get(digest, row["split"]), row["split"], key=SPLITS.index)
     by_file = {row["file"]: row["split"] for row in rows}
     by_group = {row["group"]: row["split"] for row in rows if row.get("group")}
-    known = [by_group.get(group, "") for group in groups] if groups is not None else [""] * len(files)
+    groups = groups if groups is not None else [""] * len(files)
     given = given if given is not None else [""] * len(files)
-    return [by_file.get(file) or split or own for file, split, own in zip(files, known, given, strict=True)]
+    splits = [
+        unmoved.get((file, digest)) or by_digest.get(digest) or by_file.get(file) or by_group.get(group) or own
+        for file, digest, group, own in zip(files, digests, groups, given, strict=True)
+    ]
+    names, contents = set(files), set(digests) - {""}
+    found = sum(row["file"] in names or row.get("digest") in contents for row in rows)
+    return splits, "" if found == len(rows) else _not_all_found(path, found, len(rows), by_digest)
+
+
+def _not_all_found(path: Path, found: int, total: int, by_digest: Mapping[str, str]) -> str:
+    if by_digest:
+        return f"{found} of the {total} files in {path} were found, by name or content; all others here are new to it."
+    return (
+        f"{found} of the {total} files in {path} were found, by name alone, for it has no digests: what was moved or "
+        "renamed counts as new and may be tested on though it was trained on."
+    )
 
 
 def write_split_file(
@@ -324,9 +352,10 @@ def write_split_file(
     class_names: Sequence[str] | None,
     splits: Sequence[str],
     groups: Sequence[str] | None = None,
+    digests: Sequence[str] | None = None,
 ) -> None:
-    """Write `file,class,split,group` as CSV, sorted by file, without what is None; it appears whole or not at all."""
-    named = {"file": files, "class": class_names, "split": splits, "group": groups}
+    """Write `file,class,split,group,digest` as CSV, sorted by file, without what is None; whole or not at all."""
+    named = {"file": files, "class": class_names, "split": splits, "group": groups, "digest": digests}
     columns = {name: column for name, column in named.items() if column is not None}
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")

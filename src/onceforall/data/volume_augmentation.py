@@ -18,7 +18,8 @@ class VolumeAugmentation:
 
     - `flip`: probability of mirroring each axis X, Y, Z. Off by default: classes may be left and right.
     - `rotate90`: turned by 0, 90, 180 or 270 degrees, equally probable, in one of the planes whose two sides have
-      equal voxels at the batch's resolution (none: not turned).
+      equal voxels in the box (none: not turned), whatever the batch's resolution. A patch draws one of all three
+      planes, and is not turned where its two sides differ.
     - `rotation`: greatest angle in degrees about each axis, either way.
     - `scale`: greatest part by which the volume is made larger or smaller.
     - `shift`: greatest shift along each axis, as a part of the volume's side.

@@ -19,6 +19,7 @@ Grid = tuple[int, int, int]
 # random numbers a volume takes, whatever is switched on: 3 flips, plane, turns, 3 angles, scale, 3 shifts, noise
 DRAWS = 13
 DRAWS_PER_CHANNEL = 3  # gamma, scale, shift
+PLANES = ((0, 1), (0, 2), (1, 2))  # of quarter turns
 
 
 # Patches ---------------------------------------------------------------------------------------------------------
@@ -101,8 +102,13 @@ def augment_volumes(
     augmentation: VolumeAugmentation,
     generator: torch.Generator,
     extent: tuple[float, float, float],
+    matrices: Matrices | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(n, C, X, Y, Z) float32 and (n, X, Y, Z) label values, both moved alike, then intensities of the image changed.
+
+    With `matrices` the volumes come in their box, and are mirrored and turned there before they are brought to the grid
+    of the matrices: so the same draw shows the same view at any resolution. Without (patches) the plane of a turn is
+    drawn from all three, and a patch whose sides differ in that plane is not turned.
 
     Images are interpolated linearly, labels take the nearest voxel; what comes from beyond the volume is 0 and
     `OUTSIDE`. `extent` is the physical size of the volume along its axes, so that rotations do not shear. All random
@@ -111,7 +117,9 @@ def augment_volumes(
     count, channels = images.shape[:2]
     draws = torch.rand((count, DRAWS + channels * DRAWS_PER_CHANNEL), generator=generator, dtype=torch.float64)
     per_channel = draws[:, DRAWS:].unflatten(1, (channels, DRAWS_PER_CHANNEL))
-    images, labels = _flipped_and_turned(images, labels, augmentation, draws)
+    images, labels = _flipped_and_turned(images, labels, augmentation, draws, in_box=matrices is not None)
+    if matrices is not None:
+        images, labels = resample_batch(images, labels, matrices)
     if augmentation.moves:
         images, labels = _moved(images, labels, affine_matrices(draws, augmentation, extent))
     if augmentation.changes_intensity:
@@ -125,20 +133,24 @@ def augment_volumes(
 
 
 def _flipped_and_turned(
-    images: torch.Tensor, labels: torch.Tensor, augmentation: VolumeAugmentation, draws: torch.Tensor
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    augmentation: VolumeAugmentation,
+    draws: torch.Tensor,
+    in_box: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     grid = tuple(images.shape[2:])
-    planes = [(a, b) for a, b in ((0, 1), (0, 2), (1, 2)) if grid[a] == grid[b]] if augmentation.rotate90 else []
-    if not planes and not any(augmentation.flip):
+    square = [plane for plane in PLANES if grid[plane[0]] == grid[plane[1]]] if augmentation.rotate90 else []
+    if not square and not any(augmentation.flip):
         return images, labels
+    planes = square if in_box else PLANES
     image_parts, label_parts = [], []
     for image, label, row in zip(images, labels, draws.tolist(), strict=True):
         axes = [axis - 3 for axis in range(3) if row[axis] < augmentation.flip[axis]]
         image, label = (torch.flip(volume, axes) for volume in (image, label))
-        if planes:
-            first, second = planes[int(row[3] * len(planes))]
-            turns = int(row[4] * 4)
-            image, label = (torch.rot90(volume, turns, (first - 3, second - 3)) for volume in (image, label))
+        if square and (plane := planes[int(row[3] * len(planes))]) in square:
+            turns, axes = int(row[4] * 4), [axis - 3 for axis in plane]
+            image, label = (torch.rot90(volume, turns, axes) for volume in (image, label))
         image_parts.append(image)
         label_parts.append(label)
     return torch.stack(image_parts), torch.stack(label_parts)

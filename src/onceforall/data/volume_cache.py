@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from onceforall.data.volume_cases import read_case
 from onceforall.data.volumes import VolumeGeometry, VolumePreparation, prepare_labels, prepare_volume
 from onceforall.errors import UserError
 
-__all__ = ["CachedVolumes", "cached_volumes", "unusable"]
+__all__ = ["CachedVolumes", "cached_volumes", "image_digests", "unusable", "volume_digests"]
 
 VERSION = 1  # raise it when reading or the stored form changes
 POSITIONS = 256  # of each label value in a volume, kept to centre patches on
@@ -70,6 +70,7 @@ class CachedVolumes:
 
 def cached_volumes(
     listing: VolumeListing,
+    digests: Mapping[str, str],
     preparation: VolumePreparation,
     scheme: LabelScheme,
     stride: int,
@@ -78,24 +79,46 @@ def cached_volumes(
 ) -> CachedVolumes:
     """The prepared volumes of a listing, from the cache or decoded now.
 
-    `progress(job, done, total)` is called now and then with job "read" or "decode". Raises `UserError` naming every
-    file that cannot be used, and when the cache cannot be written.
+    `digests` are those of `volume_digests`. `progress(job, done, total)` is called now and then with job "decode".
+    Raises `UserError` naming every file that cannot be used, and when the cache cannot be written.
     """
     place = cache_folder(folder)
     make_folder(place)
-    names = [name for files, label in zip(listing.images, listing.labels, strict=True) for name in (*files, label)]
-    digests, _ = file_digests(listing.root, names, place, progress)
-    wanted = [VERSION, preparation.to_dict(), scheme.values, stride, list(zip(names, digests, strict=True))]
+    wanted = [VERSION, preparation.to_dict(), scheme.values, stride, [(n, digests[n]) for n in _file_names(listing)]]
     key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:32]
     if not _whole(place / key):
         remove_stale(place)
         _build(place, key, listing, preparation, scheme, stride, progress)
-    of_file = dict(zip(names, digests, strict=True))
     own = [
-        hashlib.sha256(json.dumps([[of_file[name] for name in files], of_file[label]]).encode()).hexdigest()
+        hashlib.sha256(json.dumps([[digests[name] for name in files], digests[label]]).encode()).hexdigest()
         for files, label in zip(listing.images, listing.labels, strict=True)
     ]
     return _open(place / key, own)
+
+
+def volume_digests(
+    listing: VolumeListing, folder: str | Path | None = None, progress: Progress | None = None
+) -> dict[str, str]:
+    """The SHA-256 of every file of a listing by name, "" where it cannot be opened; see `file_digests`."""
+    names = _file_names(listing)
+    return dict(zip(names, file_digests(listing.root, names, folder, progress)[0], strict=True))
+
+
+def image_digests(listing: VolumeListing, digests: Mapping[str, str]) -> list[str]:
+    """What tells the image of each subject apart, whatever its label: the SHA-256 of its file, or of those of several.
+
+    "" where a file cannot be opened.
+    """
+    found = []
+    for files in listing.images:
+        own = [digests[name] for name in files]
+        several = hashlib.sha256(json.dumps(own).encode()).hexdigest()
+        found.append("" if "" in own else own[0] if len(own) == 1 else several)
+    return found
+
+
+def _file_names(listing: VolumeListing) -> list[str]:
+    return [name for files, label in zip(listing.images, listing.labels, strict=True) for name in (*files, label)]
 
 
 def unusable(problems: Sequence[str], root: Path) -> UserError:
@@ -103,7 +126,7 @@ def unusable(problems: Sequence[str], root: Path) -> UserError:
     more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
     return UserError(
         f"{len(problems)} problem(s) in {str(root)!r}: {'; '.join(problems[:SHOWN])}{more}. "
-        "`onceforall data check` lists them all."
+        "`onceforall data check FOLDER --recipe RECIPE` lists them all."
     )
 
 
@@ -164,13 +187,10 @@ def _decoded(
 
     def one(i: int) -> _Prepared | tuple[str, ...]:
         files, label = listing.images[i], listing.labels[i]
-        case = read_case(listing.root, files, label, preparation.channels, scheme, stride, preparation.clip)
+        case = read_case(listing.root, files, label, preparation.channels, scheme, stride, preparation)
         if case.volume is None or case.affine is None or case.labels is None or case.problems:
             return case.problems
-        try:
-            image, geometry = prepare_volume(case.volume, case.affine, preparation)
-        except UserError as error:
-            return (f"{listing.images[i][0]}: {str(error).removesuffix('.')}",)
+        image, geometry = prepare_volume(case.volume, case.affine, preparation)
         return _Prepared(image.astype("<f2"), prepare_labels(case.labels, geometry), geometry)
 
     workers = min(WORKERS, os.cpu_count() or 1)

@@ -9,7 +9,8 @@ import numpy as np
 
 from onceforall.data.label_schemes import LabelScheme
 from onceforall.data.nifti import UnreadableVolume, read_labels, read_volume
-from onceforall.data.volumes import CLIP, spacing_of, statistics_of
+from onceforall.data.volumes import VolumeGeometry, VolumePreparation, spacing_of, statistics_of, volume_geometry
+from onceforall.errors import UserError
 
 __all__ = ["VolumeCase", "difference", "read_case"]
 
@@ -21,12 +22,14 @@ ELSEWHERE = 0.1  # part of a voxel by which corners may differ before two files 
 class VolumeCase:
     """`volume` (C, X, Y, Z) float32, `affine` (4, 4) and `labels` (X, Y, Z) uint8, None where they cannot be read.
 
-    `problems` are lines "file: what is wrong; what to do". Where there are none, nothing is None.
+    `geometry` says where the prepared volume lies. `problems` are lines "file: what is wrong; what to do". Where there
+    are none, nothing is None.
     """
 
     volume: np.ndarray | None
     affine: np.ndarray | None
     labels: np.ndarray | None
+    geometry: VolumeGeometry | None
     problems: tuple[str, ...]
 
 
@@ -37,12 +40,13 @@ def read_case(
     channels: int | None,
     scheme: LabelScheme | None,
     stride: int,
-    clip: tuple[float, float] = CLIP,
+    preparation: VolumePreparation,
 ) -> VolumeCase:
     """Read the image files and the label of a subject below `root` and look for all that keeps it from being used.
 
     `channels` are those expected in all (None: any); `scheme` None: any label values; `stride`: the total stride of
-    the network, below which no side may be; `clip`: the percentiles between which a volume must not be constant.
+    the network, below which no side may be. Of the `preparation` all counts but its channels: between its percentiles
+    a volume must not be constant, and its box must hold it.
     """
     problems: list[str] = []
     parts: list[tuple[str, np.ndarray, np.ndarray]] = []
@@ -53,7 +57,7 @@ def read_case(
             problems.append(_line(file, error.reason))
     expected = 1 if len(images) > 1 else channels
     for file, volume, _ in parts:
-        problems += [_line(file, text) for text in _volume_problems(volume, expected, stride, clip)]
+        problems += [_line(file, text) for text in _volume_problems(volume, expected, stride, preparation.clip)]
     for file, volume, affine in parts[1:]:
         problems += [_line(file, text) for text in difference(parts[0], volume.shape[1:], affine)]
     labels = None
@@ -71,7 +75,13 @@ def read_case(
             problems.append(_line(label, f"{text}; correct it or name the values in dataset.json"))
     same = len({volume.shape[1:] for _, volume, _ in parts}) == 1
     whole = np.concatenate([volume for _, volume, _ in parts]) if same and len(parts) == len(images) else None
-    return VolumeCase(whole, parts[0][2] if parts else None, labels, tuple(problems))
+    geometry = None
+    if whole is not None:
+        try:
+            geometry = volume_geometry(whole, parts[0][2], preparation)
+        except UserError as error:
+            problems.append(_line(images[0], str(error).removesuffix(".")))
+    return VolumeCase(whole, parts[0][2] if parts else None, labels, geometry, tuple(problems))
 
 
 def _line(file: str, text: str) -> str:

@@ -9,12 +9,14 @@ from typing import Any, final
 
 import numpy as np
 
-from onceforall.data.label_schemes import LabelScheme, label_scheme
+from onceforall.data.label_schemes import OUTSIDE, label_scheme
 from onceforall.data.msd import VolumeListing, list_volumes
 from onceforall.data.nifti import nibabel
-from onceforall.data.splits import SPLITS
+from onceforall.data.volume_cache import image_digests, volume_digests
 from onceforall.data.volume_cases import VolumeCase, read_case
-from onceforall.data.volumes import CLIP, spacing_of
+from onceforall.data.volume_loading import VolumeOptions, first_subjects, volume_groups, volume_splits
+from onceforall.data.volumes import prepare_labels, spacing_of
+from onceforall.errors import UserError
 
 __all__ = ["VolumeReport", "check_volumes"]
 
@@ -99,31 +101,44 @@ def _block(word: str, entries: Sequence[str]) -> list[str]:
 
 def check_volumes(
     path: str | Path,
-    scheme: str | LabelScheme = "classes",
-    stride: int = 8,
-    clip: tuple[float, float] = CLIP,
+    options: VolumeOptions | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> VolumeReport:
-    """Read every file of a folder of volumes once and report what it holds.
+    """Read every file of a folder of volumes once and report what it holds, and all that loading would refuse.
 
-    `scheme` says which label values are allowed ("classes": those that `dataset.json` names, any without one);
-    `stride` is the total stride of the network, `clip` the percentiles of the preparation, between which no volume may
-    be constant. Bad files are reported, not raised; a folder of another layout raises `UserError`.
-    `progress(job, done, total)` is called with job "check".
+    `options` are those with which it will be loaded; None: the usual ones, and volumes of any size fit. Whatever keeps
+    the folder from being loaded is reported, not raised; a folder of another layout and an unknown scheme raise
+    `UserError`. `progress(job, done, total)` is called with job "check".
     """
+    options = options or VolumeOptions(max_resolution=1, mode="patches")
     listing = list_volumes(path)
-    named = scheme == "classes" and listing.classes is None
-    values = None if named else label_scheme(scheme, listing.classes or {})
+    refused: list[str] = []
+    try:
+        listing = first_subjects(listing, options.subjects)
+    except UserError as error:
+        refused.append(str(error).removesuffix("."))
+    named = options.scheme == "classes" and listing.classes is None
+    values = None if named else label_scheme(options.scheme, listing.classes or {})
     channels = len(listing.modalities) or None
+    preparation = options.preparation(channels or 1)  # of its channels nothing depends here
     found = _Findings(listing)
     for i in range(len(listing.subjects)):
-        case = read_case(listing.root, listing.images[i], listing.labels[i], channels, values, stride, clip)
+        files, label = listing.images[i], listing.labels[i]
+        case = read_case(listing.root, files, label, channels, values, options.stride, preparation)
         if channels is None and case.volume is not None:
             channels = len(case.volume)  # the first subject decides for the others
         found.add(i, case)
         if progress is not None:
             progress("check", i + 1, len(listing.subjects))
-    return found.report(str(path), () if values is None else values.outputs)
+    try:
+        groups = volume_groups(listing, options)
+        digests = [""] * len(groups)
+        if options.split_csv is not None:
+            digests = image_digests(listing, volume_digests(listing, options.cache_dir))
+        _, note = volume_splits(listing, groups, digests, options)
+    except UserError as error:
+        refused, note = [*refused, str(error).removesuffix(".")], ""
+    return found.report(str(path), () if values is None else values.outputs, refused, [note] if note else [])
 
 
 @final
@@ -141,6 +156,8 @@ class _Findings:
         self.lows: list[float] = []
         self.highs: list[float] = []
         self.empty: list[str] = []
+        self.usable = 0
+        self.foreground = False
         self.same: dict[str, list[str]] = {}
 
     def add(self, i: int, case: VolumeCase) -> None:
@@ -161,18 +178,19 @@ class _Findings:
             self.having.update(values.tolist())
             if not (values > 0).any():
                 self.empty.append(self.listing.labels[i])
+            if case.geometry is not None and not case.problems:
+                self.usable += 1
+                self.foreground = self.foreground or _has_foreground(prepare_labels(case.labels, case.geometry))
 
-    def report(self, root: str, classes: tuple[str, ...]) -> VolumeReport:
-        """All of it as a value."""
+    def report(
+        self, root: str, classes: tuple[str, ...], refused: Sequence[str], warnings: Sequence[str]
+    ) -> VolumeReport:
+        """All of it as a value, with why the subjects as a whole are `refused`."""
         copies = [tuple(group) for group in self.same.values() if len(group) > 1]
-        errors, warnings = list(self.errors), []
-        if self.voxels and not any(value > 0 for value in self.voxels):
+        errors, warnings = list(self.errors), list(warnings)
+        if self.usable and not self.foreground:
             errors.append("no label has a voxel above 0: there is nothing to learn; check the label files")
-        if len(self.listing.subjects) < len(SPLITS):
-            errors.append(
-                f"{len(self.listing.subjects)} subject(s) cannot be divided into {', '.join(SPLITS)}; add subjects, or "
-                "train with data.test_fraction=0"
-            )
+        errors += refused
         for file in self.empty:
             warnings.append(f"{file}: holds background only; correct it, or leave it if nothing is there to be seen")
         for group in copies:
@@ -202,3 +220,7 @@ class _Findings:
             errors=tuple(errors),
             warnings=tuple(warnings),
         )
+
+
+def _has_foreground(labels: np.ndarray) -> bool:
+    return bool(((labels > 0) & (labels != OUTSIDE)).any())

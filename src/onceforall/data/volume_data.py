@@ -48,11 +48,14 @@ class VolumeData(DataSet):
         label_files: Sequence[str],
         groups: Sequence[str],
         splits: Sequence[str],
+        digests: Sequence[str],
         preparation: VolumePreparation,
         augmentation: VolumeAugmentation,
         facts: Mapping[str, Any] | None = None,
+        note: str = "",
     ) -> None:
         self.name = name
+        self.note = note
         self.scheme = scheme
         self.classes = scheme.outputs
         self._preparation = preparation
@@ -63,6 +66,7 @@ class VolumeData(DataSet):
         self._label_files = tuple(label_files)
         self._groups = tuple(groups)
         self._splits = tuple(splits)
+        self._digests = tuple(digests)
         self._facts = dict(facts or {})
         marks = np.asarray(splits)
         self._members = {split: np.flatnonzero(marks == split) for split in SPLITS}
@@ -122,10 +126,12 @@ class VolumeData(DataSet):
             stored_labels = np.stack([self._stored.label(row) for row in rows])
         images = torch.from_numpy(stored_images).to(device).float()  # (n, C, X, Y, Z)
         labels = torch.from_numpy(stored_labels).to(device)
-        if box is not None:
-            images, labels = resample_batch(images, labels, grid_matrices(box, grid))
+        matrices = None if box is None else grid_matrices(box, grid)
         if self.augmentation != NO_VOLUME_AUGMENTATION:
-            images, labels = augment_volumes(images, labels, self.augmentation, generator, self._extent(grid))
+            extent = self._extent(grid)
+            images, labels = augment_volumes(images, labels, self.augmentation, generator, extent, matrices)
+        elif matrices is not None:
+            images, labels = resample_batch(images, labels, matrices)
         return images.to(dtype or torch.float32), labels.long()
 
     def batches(
@@ -225,8 +231,8 @@ class VolumeData(DataSet):
         }
 
     def write_splits(self, path: str | Path) -> None:
-        """Write `file,split,group` as CSV; it appears whole or not at all."""
-        write_split_file(path, self._files, None, self._splits, self._groups)
+        """Write `file,split,group,digest` as CSV; it appears whole or not at all."""
+        write_split_file(path, self._files, None, self._splits, self._groups, self._digests)
 
     def _indices(self, split: str) -> np.ndarray:
         check_choice("split", split, SPLITS)

@@ -15,12 +15,12 @@ from onceforall.data.nifti import UnreadableVolume, read_labels, read_volume
 from onceforall.data.preparation import check_whole
 from onceforall.data.splits import SPLITS, assign_splits, check_grouping, copies_across, kept_splits, named_groups
 from onceforall.data.volume_augmentation import VolumeAugmentation
-from onceforall.data.volume_cache import CachedVolumes, cached_volumes, unusable
+from onceforall.data.volume_cache import CachedVolumes, cached_volumes, image_digests, unusable, volume_digests
 from onceforall.data.volume_data import VolumeData
 from onceforall.data.volumes import CLIP, SAME_SPACING, VolumePreparation, check_grid
 from onceforall.errors import UserError, check_choice
 
-__all__ = ["MODES", "VolumeOptions", "load_volumes"]
+__all__ = ["MODES", "VolumeOptions", "first_subjects", "load_volumes", "volume_groups", "volume_splits"]
 
 MODES = ("whole", "patches")
 
@@ -107,7 +107,9 @@ def load_volumes(
     - `validation_fraction`, `test_fraction`, `seed`: the split by subject. `group_pattern` (a regular expression with
       one bracketed part, for file names) or `group_csv` and `group_column` (a table, in the folder unless found where
       one is) say which files are of one subject; without them each is one of its own.
-    - `split_csv`: a table with columns file and split, such as a run's `splits.csv`: what it names keeps its split.
+    - `split_csv`: a table with columns file and split, such as a run's `splits.csv`: what it names keeps its split, and
+      where it has a column digest, images of the same content under any name; `VolumeData.note` tells how many of its
+      files were found where it is not all.
     - `subjects`: only the first n.
     - `augmentation`: of training batches. `cache_dir`: where prepared volumes are kept (default `$ONCEFORALL_CACHE` or
       `~/.cache/onceforall`). `progress(job, done, total)` is called while files are read and decoded.
@@ -138,18 +140,19 @@ def load_volumes(
     listing = list_volumes(path)
     if listing.problems:
         raise unusable(listing.problems, listing.root)
-    return volumes_from_listing(_first(listing, options.subjects), options)
+    return volumes_from_listing(first_subjects(listing, options.subjects), options)
 
 
 def volumes_from_listing(listing: VolumeListing, options: VolumeOptions) -> VolumeData:
     """Split, decode (or find in the cache) and describe the volumes of a listing. Raises `UserError`."""
     files = [own[0] for own in listing.images]
-    groups = named_groups(files, listing.root, options.group_pattern, options.group_csv, options.group_column)
-    groups = groups or list(listing.subjects)
-    splits = _split(files, groups, options)  # fails before minutes of decoding, not after
+    groups = volume_groups(listing, options)
+    of_files = volume_digests(listing, options.cache_dir, options.progress)
+    digests = image_digests(listing, of_files)
+    splits, note = volume_splits(listing, groups, digests, options)  # fails before minutes of decoding, not after
     scheme = _scheme(listing, options.scheme)
     preparation = options.preparation(_channels(listing))
-    stored = cached_volumes(listing, preparation, scheme, options.stride, options.cache_dir, options.progress)
+    stored = cached_volumes(listing, of_files, preparation, scheme, options.stride, options.cache_dir, options.progress)
     _check_foreground(stored, listing)
     spacings = np.array([geometry.oriented_spacing for geometry in stored.geometries])  # (N, 3)
     if preparation.spacing is None and bool((np.abs(spacings / spacings[0] - 1.0) < SAME_SPACING).all()):
@@ -173,13 +176,16 @@ def volumes_from_listing(listing: VolumeListing, options: VolumeOptions) -> Volu
         label_files=listing.labels,
         groups=groups,
         splits=splits,
+        digests=digests,
         preparation=preparation,
         augmentation=options.augmentation,
         facts=facts,
+        note=note,
     )
 
 
-def _first(listing: VolumeListing, subjects: int | None) -> VolumeListing:
+def first_subjects(listing: VolumeListing, subjects: int | None) -> VolumeListing:
+    """The first `subjects` of a listing; None: all. Raises `UserError` where it has fewer."""
     if subjects is None:
         return listing
     if subjects > len(listing.subjects):
@@ -192,8 +198,20 @@ def _first(listing: VolumeListing, subjects: int | None) -> VolumeListing:
     )
 
 
-def _split(files: Sequence[str], groups: Sequence[str], options: VolumeOptions) -> list[str]:
-    given = None if options.split_csv is None else kept_splits(Path(options.split_csv), files, None, groups)
+def volume_groups(listing: VolumeListing, options: VolumeOptions) -> list[str]:
+    """The group of each subject: itself, unless the options say otherwise. Raises `UserError`."""
+    files = [own[0] for own in listing.images]
+    named = named_groups(files, listing.root, options.group_pattern, options.group_csv, options.group_column)
+    return named or list(listing.subjects)
+
+
+def volume_splits(
+    listing: VolumeListing, groups: Sequence[str], digests: Sequence[str], options: VolumeOptions
+) -> tuple[list[str], str]:
+    """The split of each subject, and a line for the user or "". Raises `UserError`."""
+    files, given, note = [own[0] for own in listing.images], None, ""
+    if options.split_csv is not None:
+        given, note = kept_splits(Path(options.split_csv), files, digests, None, groups)
     fractions = options.validation_fraction, options.test_fraction
     needed = 2 + (options.test_fraction > 0.0)
     if given is None and len(set(groups)) < needed:
@@ -203,7 +221,7 @@ def _split(files: Sequence[str], groups: Sequence[str], options: VolumeOptions) 
             "give a split_csv."
         )
     shared = groups if len(set(groups)) < len(groups) else None
-    return assign_splits(files, [0] * len(files), ["volume"], given, shared, *fractions, seed=options.seed)
+    return assign_splits(files, [0] * len(files), ["volume"], given, shared, *fractions, seed=options.seed), note
 
 
 def _scheme(listing: VolumeListing, wanted: str | LabelScheme) -> LabelScheme:

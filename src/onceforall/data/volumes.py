@@ -42,6 +42,7 @@ __all__ = [
     "read_volume",
     "statistics_of",
     "to_original",
+    "volume_geometry",
     "write_labels",
 ]
 
@@ -209,12 +210,18 @@ def prepare_volume(
     """
     if volume.ndim != 4 or len(volume) != preparation.channels:
         raise UserError(f"a volume of shape {volume.shape} does not have {preparation.channels} channel(s) first.")
-    turned = _turned(volume, affine, preparation.orientation)
-    cut = _foreground(turned) if preparation.foreground_crop else tuple((0, size) for size in turned.shape[1:])
-    geometry = _geometry(volume.shape[1:], affine, cut, preparation)
-    turned = turned[:, slice(*cut[0]), slice(*cut[1]), slice(*cut[2])]
+    geometry = volume_geometry(volume, affine, preparation)
+    x, y, z = (slice(*ends) for ends in geometry.cut)
+    turned = _turned(volume, affine, preparation.orientation)[:, x, y, z]
     output = np.stack([_normalised(channel, i, preparation.clip) for i, channel in enumerate(turned)])
     return _placed(apply_matrices(output, _spacing_matrices(geometry)), geometry, 0.0), geometry
+
+
+def volume_geometry(volume: np.ndarray, affine: np.ndarray, preparation: VolumePreparation) -> VolumeGeometry:
+    """Where (C, X, Y, Z) of a file will lie. Raises `UserError` where `fit` is "pad" and the box is too small."""
+    turned = _turned(volume, affine, preparation.orientation)
+    cut = _foreground(turned) if preparation.foreground_crop else tuple((0, size) for size in turned.shape[1:])
+    return _geometry(volume.shape[1:], affine, cut, preparation)
 
 
 def prepare_labels(labels: np.ndarray, geometry: VolumeGeometry) -> np.ndarray:

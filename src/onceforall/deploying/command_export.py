@@ -67,7 +67,7 @@ def export(
       onceforall export runs/photos best --max-macs 5M
       onceforall export runs/photos best --format openvino --precision int8 --batch 1
     """
-    from onceforall.deploying.export_run import bundle_folder, export_run
+    from onceforall.deploying.export_run import bundle_folder, check_int8_inputs, export_run
     from onceforall.errors import UserError
     from onceforall.evaluation.results import parse_budget
     from onceforall.exporting import ExportOptions
@@ -84,6 +84,7 @@ def export(
         max_loss=max_loss,
         force=force,
     )
+    check_int8_inputs(options, int8_inputs)
     options.check_installed()
     run_dir = family_folder(run_dir)
     find_weights(run_dir, read_run(run_dir)[0], phase)

@@ -92,7 +92,7 @@ def finetune(
         second, own = on_all_data(plan, folder), folder.resolve()
         whole = own.with_name(f"{own.name}-all")
         if speaks:
-            count, best = second.data.count("train"), second.phases[-1].epochs
+            count, best = second.data.count("train"), second.phases[-1].total_epochs
             click.echo(f"on all data: {count} training {second.data.inputs}, {best} epochs")
         fine_tune(second, whole, resume=(whole / SETTINGS).is_file())
         rows.append((second, whole))

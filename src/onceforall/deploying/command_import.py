@@ -11,13 +11,17 @@ from onceforall.errors import UserError
 
 __all__ = ["export_mit", "import_mit"]
 
+ENDINGS = (".pth.tar", ".pth", ".pt", ".ckpt", ".bin")  # of files of weights
+
 Number = TypeVar("Number", int, float)
 
 
 @click.command("import-mit")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of images on which it is evaluated.")
-@click.option("--out", type=click.Path(path_type=Path), help="Run directory, or a .safetensors file without --data.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Run directory; without --data a .safetensors file. By FILE's name."
+)
 @click.option("--num-classes", type=click.IntRange(1), help="Draw the last layer anew for so many classes.")
 @click.option("--resolutions", metavar="128,160", help="At which it shall run; weights do not tell.")
 @click.option("--depths", metavar="3,4", help="That were trained, where the file's name does not tell.")
@@ -55,7 +59,7 @@ def import_mit(
         num_classes=num_classes,
     )
     if data is not None:
-        folder = out or Path("runs") / file.stem
+        folder = out or Path("runs") / _run_name(file)
         images = import_run(network, file, folder, data, overrides, reading_progress())
         told = f"{images.count('test')} test images of {images.num_classes} classes"
     else:
@@ -92,6 +96,12 @@ def export_mit(run_dir: Path, out: Path | None, phase: str | None, published: bo
     path = out or run_dir / "mit.pth"
     entries = mit_runs.export_mit(run_dir, path, phase, published)
     click.echo(f"written: {path}, {entries} entries under 'state_dict'")
+
+
+def _run_name(file: Path) -> str:
+    """The file's name without the ending of weights; what follows other dots, as in `w1.0`, tells models apart."""
+    ending = next((ending for ending in ENDINGS if file.name.endswith(ending)), "")
+    return file.name.removesuffix(ending)
 
 
 def _numbers(option: str, text: str | None, kind: Callable[[str], Number]) -> list[Number] | None:

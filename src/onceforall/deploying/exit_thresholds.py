@@ -32,7 +32,8 @@ __all__ = [
 
 COMMON = 40  # thresholds that are tried for all exits alike
 PRICES = np.logspace(-2.5, 1.5, 25)  # of the largest network's cost, in accuracy
-STARTS = 3  # points from which each search climbs
+TIE = 1e-6  # the price where accuracy alone counts: of equally accurate policies the cheaper one
+STARTS = 3  # points from which a climb begins
 
 
 @final
@@ -141,13 +142,19 @@ def tune_exits(
     """The policy with the fewest mean multiply-adds that keeps `min_accuracy`, or the most accurate within `max_macs`.
 
     Both hold on the images of `answers`, which should be of the validation split: on others they hold about.
-    Raises `UserError` unless exactly one is given, and where no policy reaches it.
+    Raises `UserError` unless exactly one is given, and where no policy that was found reaches it.
     """
     if (min_accuracy is None) == (max_macs is None):
         raise UserError("give either the least accuracy or the most multiply-adds that are wanted.")
     search = _Search(answers, costs)
     points = search.explore()
+
+    def accuracy_first(accuracy: np.ndarray, macs: np.ndarray) -> np.ndarray:
+        return accuracy - TIE * macs / costs.whole()
+
     if min_accuracy is not None:
+        if all(point.accuracy < min_accuracy for point in points):
+            points.append(search.climb(accuracy_first, points, starts=len(points)))
         best = max(points, key=lambda point: (point.accuracy, -point.macs))
         if best.accuracy < min_accuracy:
             raise UserError(
@@ -167,7 +174,7 @@ def tune_exits(
             )
 
         def key(accuracy: np.ndarray, macs: np.ndarray) -> np.ndarray:
-            return np.where(macs <= max_macs * (1 + 1e-12), accuracy - 1e-6 * macs / costs.whole(), -np.inf)
+            return np.where(macs <= max_macs * (1 + 1e-12), accuracy_first(accuracy, macs), -np.inf)
 
     return search.policy(search.climb(key, points).thresholds)
 
@@ -235,14 +242,14 @@ class _Search:
             points[found.thresholds] = found
         return list(points.values())
 
-    def climb(self, key: Key, points: Iterable[_Point]) -> _Point:
-        """The best point by `key` that is reached from the best of `points`."""
+    def climb(self, key: Key, points: Iterable[_Point], starts: int = STARTS) -> _Point:
+        """The best point by `key` that is reached from so many of `points`, the best ones."""
 
         def score(point: _Point) -> float:
             return float(key(np.array(point.accuracy), np.array(point.macs)))
 
-        starts = sorted(points, key=score, reverse=True)[:STARTS]
-        return max((self._ascend(key, score, start) for start in starts), key=score)
+        best = sorted(points, key=score, reverse=True)[:starts]
+        return max((self._ascend(key, score, point) for point in best), key=score)
 
     def _ascend(self, key: Key, score: Callable[[_Point], float], point: _Point) -> _Point:
         best, improved = score(point), True

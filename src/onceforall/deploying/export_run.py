@@ -14,7 +14,7 @@ from onceforall.evaluation.results import read_results
 from onceforall.exporting import ExportOptions, ExportReport, Judge, calibration_inputs, export, held_out_inputs
 from onceforall.runs import Run, phase_of
 
-__all__ = ["bundle_folder", "export_run", "front_picture"]
+__all__ = ["bundle_folder", "check_int8_inputs", "export_run", "front_picture"]
 
 INT8_IMAGES, INT8_VOLUMES = 128, 16  # training inputs of which ranges of 8-bit numbers are learned
 
@@ -22,6 +22,12 @@ INT8_IMAGES, INT8_VOLUMES = 128, 16  # training inputs of which ranges of 8-bit 
 def bundle_folder(run: Path, options: ExportOptions) -> Path:
     """Where `onceforall export` puts a bundle by default."""
     return run / f"bundle-{options.format}-{options.precision}"
+
+
+def check_int8_inputs(options: ExportOptions, int8_inputs: int | None) -> None:
+    """Raise `UserError` for a number of inputs that nothing would learn from."""
+    if int8_inputs is not None and options.precision != "int8":
+        raise UserError(f"int8_inputs {int8_inputs} goes with int8; in {options.precision} no ranges are learned.")
 
 
 def export_run(
@@ -40,8 +46,10 @@ def export_run(
         folder: of the bundle.
         options: which file, and what is accepted.
         int8_inputs: training inputs of which int8 learns ranges of numbers; 128 images or 16 volumes by default.
+            `UserError` for other precisions.
     """
     options, data, settings = options or ExportOptions(), run.data, run.recipe.run
+    check_int8_inputs(options, int8_inputs)
     options.check_installed()
     images = settings.calibration_images
     net = calibrated_subnet(

@@ -26,11 +26,13 @@ from onceforall.training.checkpoint import load_network, read_info
 from onceforall.training.loop import train
 from onceforall.training.phases import Phase
 from onceforall.training.records import SPLITS
+from onceforall.training.rows import scale_epochs
 
 __all__ = ["FineTuning", "compare_fine_tuning", "fine_tune", "on_all_data", "plan_fine_tuning"]
 
 COMPARED = "fine_tuning.json"
 ALL_DATA = "all-data.csv"
+LENGTHS = ("epochs", "warmup_epochs", "validate_every")  # fields of a phase
 
 
 @final
@@ -134,6 +136,7 @@ def fine_tune(plan: FineTuning, folder: str | Path, *, resume: bool = False) -> 
 def on_all_data(plan: FineTuning, folder: str | Path) -> FineTuning:
     """The second half of NATv2's recipe: from the same start, as many epochs as were best, on validation data too.
 
+    The last phase has the epochs, warm-up included, that were best; phases before it are as long as they were.
     A run always has a validation split, so one image of each class (one volume, or all of its group) stays in it; it
     chooses nothing, for only the last epoch is validated.
 
@@ -146,14 +149,15 @@ def on_all_data(plan: FineTuning, folder: str | Path) -> FineTuning:
     if not is_finished(folder):
         raise UserError(f"{folder} has not been trained to the end; go on with it by --resume.")
     _, weights = find_weights(folder, described)
-    epochs = int(read_info(weights)["epoch"])
-    splits = _mostly_for_training(folder)
-    schedule = {**plan.recipe.schedule, "epochs": epochs}
-    every = {**plan.recipe.phases.get("all", {}), "validate_every": max(phase.total_epochs for phase in plan.phases)}
-    data = replace(plan.recipe.data, split_csv=str(splits.resolve()))
-    recipe = replace(plan.recipe, data=data, schedule=schedule, phases={**plan.recipe.phases, "all": every})
+    phases = [*plan.phases[:-1], *scale_epochs(plan.phases[-1:], int(read_info(weights)["epoch"]))]
+    phases = [replace(phase, validate_every=max(each.total_epochs for each in phases)) for phase in phases]
+    schedule = {**plan.recipe.schedule, "total_epochs": None, "total_macs": None}
+    changes = {**plan.recipe.phases}
+    for phase in phases:
+        changes[phase.name] = {**changes.get(phase.name, {}), **{name: getattr(phase, name) for name in LENGTHS}}
+    data = replace(plan.recipe.data, split_csv=str(_mostly_for_training(folder).resolve()))
+    recipe = replace(plan.recipe, data=data, schedule=schedule, phases=changes)
     inputs = build_data(recipe)
-    phases = build_phases(recipe, plan.network(), inputs.count("train"))
     origin = {**plan.origin, "epochs_from": str(folder.resolve())}
     return replace(plan, recipe=recipe, data=inputs, task=build_task(recipe, inputs), phases=phases, origin=origin)
 
@@ -261,5 +265,5 @@ def _mostly_for_training(folder: Path) -> Path:
         return [row[name] for row in rows] if name in rows[0] else None
 
     files, splits = [row["file"] for row in rows], [row["split"] for row in rows]
-    write_split_file(folder / ALL_DATA, files, column("class"), splits, column("group"))
+    write_split_file(folder / ALL_DATA, files, column("class"), splits, column("group"), column("digest"))
     return folder / ALL_DATA

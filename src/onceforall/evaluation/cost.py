@@ -8,7 +8,7 @@ __all__ = ["Cost", "cost"]
 
 
 def cost(supernet: Supernet, architecture: Architecture) -> Cost:
-    """Parameters, MACs, activations and weight bytes of `architecture` at its resolution, without a forward pass.
+    """Parameters, MACs, activations and bytes of `architecture` at its resolution, without a forward pass.
 
     One multiply-add is one MAC; convolutions and linear layers (those of squeeze-excitation too) are counted,
     normalisation, activations, pooling and additions are not. Only the exits that answer are counted.

@@ -77,6 +77,7 @@ COSTS = {  # name, plural unit
     "params": ("Parameters", ""),
     "activations": ("Activations", ""),
     "weight_bytes": ("Weights", "bytes"),
+    "peak_bytes": ("Largest layer's input and output", "bytes"),
     "latency_ms": ("Latency", "ms"),
 }
 

@@ -105,12 +105,15 @@ class Cost:
         macs: multiply-adds of convolutions and linear layers.
         activations: numbers that convolutions and linear layers write.
         weight_bytes: size of what is stored at 4 bytes a number, running statistics included.
+        peak_bytes: the most that one convolution or linear layer reads and writes, at 4 bytes a number; what a skip or
+            a parallel path keeps meanwhile comes on top.
     """
 
     params: int = 0
     macs: int = 0
     activations: int = 0
     weight_bytes: int = 0
+    peak_bytes: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(
@@ -118,6 +121,7 @@ class Cost:
             self.macs + other.macs,
             self.activations + other.activations,
             self.weight_bytes + other.weight_bytes,
+            max(self.peak_bytes, other.peak_bytes),
         )
 
 
@@ -234,10 +238,13 @@ class ElasticConv(ElasticLayer):
     ) -> tuple[Cost, tuple[int, ...]]:
         """Cost of the active layer on an input of spatial `shape`, and the output's spatial shape."""
         out_shape = tuple(-(-size // self.stride) for size in shape)
-        weights = out_channels * (1 if self.depthwise else sum(_parts(in_channels))) * kernel_size**self.spatial_dims
+        read = sum(_parts(in_channels))
+        weights = out_channels * (1 if self.depthwise else read) * kernel_size**self.spatial_dims
         params = weights + (0 if self.bias is None else out_channels)
         positions = math.prod(out_shape)
-        return Cost(params, weights * positions, out_channels * positions, 4 * params), out_shape
+        written = out_channels * positions
+        at_once = 4 * (read * math.prod(shape) + written)
+        return Cost(params, weights * positions, written, 4 * params, at_once), out_shape
 
     def axis(self, name: Literal["in", "out"]) -> list[tuple[Tensor, int]]:
         dim = 1 if name == "in" else 0
@@ -333,7 +340,7 @@ class ElasticLinear(ElasticLayer):
     def cost(self, in_features: int, out_features: int) -> Cost:
         """Cost of the active layer for one row."""
         params = in_features * out_features + (0 if self.bias is None else out_features)
-        return Cost(params, in_features * out_features, out_features, 4 * params)
+        return Cost(params, in_features * out_features, out_features, 4 * params, 4 * (in_features + out_features))
 
     def axis(self, name: Literal["in", "out"]) -> list[tuple[Tensor, int]]:
         return _axis(self.weight, self.bias, name)

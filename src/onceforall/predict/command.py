@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from onceforall.console import NetworkProgress
 from onceforall.errors import UserError
@@ -45,6 +46,8 @@ def predict(
 
     progress = NetworkProgress("predicted")
     predictor = Predictor(bundle, threads)
+    if predictor.segments:
+        _refuse_what_images_have(bundle)
     found = predict_files(predictor, files, out, format=file_format, top=top, batch=batch, progress=progress)
     for problem in found.problems:
         click.echo(problem, err=True)
@@ -52,6 +55,13 @@ def predict(
     click.echo(_throughput(found, "volumes" if predictor.segments else "images"))
     if found.problems:
         raise UserError(f"{len(found.problems)} of {found.inputs} could not be predicted; they are listed above.")
+
+
+def _refuse_what_images_have(bundle: Path) -> None:
+    context = click.get_current_context()
+    for name in ("top", "batch"):
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise UserError(f"--{name} goes with images, and {bundle} labels volumes; leave it out.")
 
 
 def _throughput(found: "Predicted", inputs: str) -> str:

@@ -1,13 +1,18 @@
 """From a recipe to data, network, task and phases."""
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import click
+
 from onceforall.architecture import side
 from onceforall.data import DataSet, VolumeData, load_data, load_volumes
+from onceforall.data.assembly import DataOptions as ImageOptions
+from onceforall.data.volume_loading import VolumeOptions
 from onceforall.errors import UserError, check_choice, suggestion
 from onceforall.evaluation.segmentation import segmentation
 from onceforall.evaluation.tasks import Task, classification
@@ -33,46 +38,57 @@ __all__ = [
     "stored_box",
 ]
 
+NOT_READING = ("data.path", "data.augmentation", "data.volumes.augmentation")
+"""Beginnings of keys that say nothing of how a folder is read: its path is given, training alone augments."""
+
 
 def build_data(recipe: Recipe, progress: Callable[[str, int, int], None] | None = None) -> DataSet:
-    """Load the data of a recipe."""
-    if recipe.data.path is None and recipe.data.kind != "digits":
+    """Load the data of a recipe, and tell on standard error what their user should know of their splits."""
+    path, kind = recipe.data.path, recipe.data.kind
+    if path is None and kind != "digits":
         raise UserError(f"recipe {recipe.name!r} needs data: give their folder by --data PATH.")
-    if recipe.data.kind == "volumes":
-        return _build_volumes(recipe, progress)
+    if kind == "volumes":
+        data: DataSet = load_volumes(path or "", progress=progress, **_volume_fields(recipe))
+    else:
+        data = load_data(path, progress=progress, **_image_fields(recipe))
+    if data.note and os.environ.get("RANK", "0") == "0":  # one of several processes speaks
+        click.echo(data.note, err=True)
+    return data
+
+
+def _image_fields(recipe: Recipe) -> dict[str, Any]:
+    """What `load_data` is told beside the path."""
     _refuse_others("data.volumes", recipe.data.volumes, (), "images")
-    options = {f.name: getattr(recipe.data, f.name) for f in fields(recipe.data) if f.name != "volumes"}
-    path, kind = options.pop("path"), options.pop("kind")
-    sides = [side(size) for size in recipe.network.resolutions]
-    return load_data(path, kind, max_resolution=max(sides), progress=progress, **options)
+    own = {f.name: getattr(recipe.data, f.name) for f in fields(recipe.data) if f.name not in ("path", "volumes")}
+    return {"max_resolution": max(side(size) for size in recipe.network.resolutions), **own}
 
 
-def _build_volumes(recipe: Recipe, progress: Callable[[str, int, int], None] | None) -> VolumeData:
-    data = recipe.data
+def _volume_fields(recipe: Recipe) -> dict[str, Any]:
+    """What `load_volumes` is told beside the path."""
+    data, poolings = recipe.data, recipe.network.poolings
     shared = ("validation_fraction", "test_fraction", "seed", "split_csv", "group_pattern", "group_csv", "group_column")
     _refuse_others("data", data, (*shared, "kind", "path", "volumes"), "volumes")
     own = {f.name: getattr(data.volumes, f.name) for f in fields(data.volumes) if f.name != "box"}
-    return load_volumes(
-        data.path or "",
-        max_resolution=stored_box(recipe),
-        stride=_stride(recipe),
-        progress=progress,
-        **{name: getattr(data, name) for name in shared},
-        **own,
-    )
+    stride = 1 if poolings is None else 2**poolings
+    return {"max_resolution": stored_box(recipe), "stride": stride, **own, **{n: getattr(data, n) for n in shared}}
 
 
-def _stride(recipe: Recipe) -> int:
-    poolings = recipe.network.poolings
-    return 1 if poolings is None else 2**poolings
+def reading_options(recipe: Recipe, overrides: Sequence[str] = ()) -> ImageOptions | VolumeOptions:
+    """The options by which a recipe's data are loaded, for `check_data`.
 
-
-def reading_options(recipe: Recipe) -> dict[str, Any]:
-    """What `check_data` needs to judge a folder as a recipe reads it."""
-    if recipe.data.kind != "volumes":
-        return {"kind": recipe.data.kind}
-    volumes = recipe.data.volumes
-    return {"kind": "volumes", "scheme": volumes.scheme, "stride": _stride(recipe), "clip": tuple(volumes.clip)}
+    Raises `UserError` where one of the `overrides` from which the recipe was made says nothing of that.
+    """
+    volumes = recipe.data.kind == "volumes"
+    networks = ("network.resolutions", "network.poolings") if volumes else ("network.resolutions",)
+    for key in (text.partition("=")[0] for text in overrides):
+        if key not in networks and (not key.startswith("data.") or key.startswith(NOT_READING)):
+            raise UserError(
+                f"--set {key} does not count for a check of data. Allowed: {', '.join(networks)} and the fields of "
+                "data, but for path and augmentation."
+            )
+    if volumes:
+        return VolumeOptions(**_volume_fields(recipe))
+    return ImageOptions(**{name: value for name, value in _image_fields(recipe).items() if value is not None})
 
 
 def _refuse_others(section: str, options: Any, taken: Sequence[str], kind: str) -> None:

@@ -1,49 +1,46 @@
-"""What `onceforall search` says of a packaged family. Nothing heavy is imported before it begins."""
+"""What `onceforall search` does with a packaged family. Nothing heavy is imported before it begins."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from onceforall.console import print_table
-from onceforall.searching.command_options import read_table
+from onceforall.errors import UserError
 
-__all__ = ["tell_family"]
+if TYPE_CHECKING:
+    from onceforall.families import Family
+    from onceforall.searching.latency_table import LatencyTable
+
+__all__ = ["own_table", "tell_family"]
+
+
+def own_table(family: "Family") -> Path:
+    """The one latency table of a family."""
+    tables = family.latency_tables
+    if len(tables) != 1:
+        raise UserError(f"{family.folder} has {len(tables)} latency tables: say by --latency-table which one to use.")
+    return tables[0]
 
 
 def tell_family(
-    path: Path,
+    family: "Family",
     limits: Mapping[str, float],
-    min_metric: float | None,
     predictor_file: Path | None,
+    table: "LatencyTable | None",
     as_json: bool,
-    *,
-    table_file: Path | None = None,
-    backend: str | None = None,
-    force: bool = False,
     **how: Any,
 ) -> None:
-    """Search the family at `path`, an archive or its folder, and print the answer.
-
-    `table_file`, `backend` and `force` are as for `read_table`, `how` is for `search_family`.
-    """
-    from onceforall.families import open_family
+    """Search a family without data, and print the answer; `how` is for `search_family`."""
     from onceforall.searching.archive import front_file
     from onceforall.searching.budget import amount
     from onceforall.searching.family_search import family_row, search_family
     from onceforall.searching.predictor import Predictor
 
-    family = open_family(path)
-    sides = {f"{'min' if family.higher_is_better else 'max'}_{family.metric}": min_metric}
-    answer = search_family(
-        family,
-        {**limits, **{name: limit for name, limit in sides.items() if limit is not None}},
-        predictor=None if predictor_file is None else Predictor.load(predictor_file),
-        latency_table=read_table(table_file, family.supernet, backend, force)[0],
-        **how,
-    )
+    predictor = None if predictor_file is None else Predictor.load(predictor_file)
+    answer = search_family(family, limits, predictor=predictor, latency_table=table, **how)
     if answer.note:
         click.echo(f"note: {answer.note}", err=True)
     if as_json:
@@ -61,4 +58,6 @@ def tell_family(
         rows.append([name, asked.get(name, ""), known])
     click.echo(f"{chosen.architecture}\n")
     print_table(["measure", "asked", "value"], rows)
+    if table is not None:
+        click.echo(f"\nlatency on {table.measured_on}")
     click.echo(f"\nfront: {front_file(answer.folder)}\nexport it: {answer.command}")

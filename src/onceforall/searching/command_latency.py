@@ -147,11 +147,8 @@ def measure(
 
 
 def _tell(table: "LatencyTable") -> None:
-    identity, check = table.identity, table.check or {}
-    click.echo(
-        f"{identity['network']} on {identity['backend']} {identity['version']}, {identity['precision']}, batch "
-        f"{identity['batch']}, threads {identity['threads']}, {identity['machine']}: {len(table.entries)} entries"
-    )
+    check = table.check or {}
+    click.echo(f"{table.identity['network']} on {table.measured_on}: {len(table.entries)} entries")
     if check:
         click.echo(
             f"fitted to {check['fitted']} networks in {check['seconds']:.0f} s; on {check['networks']} others of "

@@ -23,7 +23,6 @@ def predictor() -> None:
 @predictor.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("-n", "count", type=click.IntRange(2), default=500, show_default=True, help="Architectures to measure.")
-@click.option("--split", type=click.Choice(["validation", "test"]), default="validation", show_default=True)
 @click.option("--metric", help="A number of the run's task, as log_loss; the one that chooses networks by default.")
 @click.option("--data", type=click.Path(path_type=Path), help="Where the images are now.")
 @click.option("--phase", help="Weights after this phase; the newest by default.")
@@ -35,7 +34,6 @@ def predictor() -> None:
 def fit(
     run_dir: Path,
     count: int,
-    split: str,
     metric: str | None,
     data: Path | None,
     phase: str | None,
@@ -61,13 +59,13 @@ def fit(
     from onceforall.searching.fitting import ceiling_text, fit_run, tables
 
     run = open_run(run_dir, data, phase)
-    click.echo(f"{count} architectures after {run.phase!r} on {run.data.count(split)} {split} {run.data.inputs}")
+    images = f"{run.data.count('validation')} validation {run.data.inputs}"
+    click.echo(f"{count} architectures after {run.phase!r} on {images}")
     with interruptible():
         fitted = fit_run(
             run,
             count,
             metric=metric,
-            split=split,
             calibration_images=calibration_images,
             folds=folds,
             seed=seed,

@@ -1,6 +1,7 @@
 """The command `onceforall search`. Nothing heavy is imported before it begins."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,24 @@ if TYPE_CHECKING:
 
 __all__ = ["search"]
 
+COUNTS = {
+    "--max-macs": "At most so many multiply-adds, such as 50M.",
+    "--max-params": "At most so many parameters, such as 2M.",
+    "--max-weight-bytes": "At most so many bytes of weights, such as 8M.",
+    "--max-peak-bytes": "At most so many bytes that one layer reads and writes, such as 500K.",
+}
 NEEDS_DATA = ("phase", "samples", "rounds", "members", "compare", "workers", "executor")
+
+
+def _count_options(command: Callable) -> Callable:
+    for name, text in reversed(COUNTS.items()):
+        command = click.option(name, help=text)(command)
+    return command
 
 
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--max-macs", help="At most so many multiply-adds, such as 50M.")
-@click.option("--max-params", help="At most so many parameters, such as 2M.")
-@click.option("--max-weight-bytes", help="At most so many bytes of weights, such as 8M.")
+@_count_options
 @click.option("--max-latency-ms", type=float, help="At most so long, as --latency-table predicts it.")
 @click.option("--min-accuracy", type=float, help="At least so much of the run's metric (accuracy, Dice), such as 0.9.")
 @click.option(
@@ -52,9 +63,6 @@ NEEDS_DATA = ("phase", "samples", "rounds", "members", "compare", "workers", "ex
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def search(
     run_dir: Path,
-    max_macs: str | None,
-    max_params: str | None,
-    max_weight_bytes: str | None,
     max_latency_ms: float | None,
     min_accuracy: float | None,
     objectives: str | None,
@@ -74,6 +82,7 @@ def search(
     force: bool,
     phase: str | None,
     as_json: bool,
+    **counts: str | None,
 ) -> None:
     """Find the sub-network of RUN for a budget; write the front of all that are worth having into RUN/search.
 
@@ -92,60 +101,68 @@ def search(
     """
     from onceforall.evaluation.engines import BACKENDS
     from onceforall.evaluation.results import parse_budget
-    from onceforall.families import family_folder, is_family
+    from onceforall.families import is_family, open_family
     from onceforall.runs import open_run
-    from onceforall.searching.command_family import tell_family
+    from onceforall.searching.command_family import own_table, tell_family
     from onceforall.searching.predictor import Predictor
     from onceforall.searching.run_search import answer_row, search_run
 
     if backend is not None:
         check_choice("backend", backend, BACKENDS)
-    if max_latency_ms is not None and table_file is None and not is_family(run_dir):
+    if is_family(run_dir) and data is None:
+        _refuse_what_needs_data()
+    family = open_family(run_dir) if is_family(run_dir) else None
+    goals = None if objectives is None else [name.strip() for name in objectives.split(",")]
+    if family is not None:
+        predictor_file = predictor_file or family.predictor
+        if table_file is None and (max_latency_ms is not None or "latency_ms" in (goals or ())):
+            table_file, force = own_table(family), True  # which may be of any machine, and says so
+    if max_latency_ms is not None and table_file is None:
         raise UserError(
             "--max-latency-ms needs --latency-table, which says how long networks take on the device. Make it with: "
             f"onceforall latency build {run_dir} --backend {backend or 'onnxruntime'} --out latency.json"
         )
-    if backend is not None and table_file is None:
-        raise UserError(f"--backend {backend} goes with --latency-table and --max-latency-ms.")
-    counts = {"max_macs": max_macs, "max_params": max_params, "max_weight_bytes": max_weight_bytes}
+    for option, given in ((f"--backend {backend}", backend is not None), ("--force", force)):
+        if given and table_file is None:
+            raise UserError(f"{option} goes with --latency-table and --max-latency-ms.")
     limits: dict[str, float] = {name: parse_budget(text) for name, text in counts.items() if text is not None}
     limits |= {} if max_latency_ms is None else {"max_latency_ms": max_latency_ms}
-    goals = None if objectives is None else [name.strip() for name in objectives.split(",")]
-    if data is None and is_family(run_dir):
-        _refuse_what_needs_data()
-        how = {"objectives": goals, "candidates": candidates, "only": factors("--only", only), "seed": seed}
-        how |= {"table_file": table_file, "backend": backend, "force": force}
-        tell_family(run_dir, limits, min_accuracy, predictor_file, as_json, **how)
+    how = {"objectives": goals, "candidates": candidates, "only": factors("--only", only), "seed": seed}
+    if family is not None and data is None:
+        limits |= _limit_of_metric(min_accuracy, family.metric, family.higher_is_better)
+        tell_family(
+            family, limits, predictor_file, read_table(table_file, family.supernet, backend, force)[0], as_json, **how
+        )
         return
-    run = open_run(family_folder(run_dir), data, phase)
-    if min_accuracy is not None:
-        limits[f"{'min' if run.task.higher_is_better else 'max'}_{run.task.metric}"] = min_accuracy
+    run = open_run(run_dir if family is None else family.folder, data, phase)
+    limits |= _limit_of_metric(min_accuracy, run.task.metric, run.task.higher_is_better)
     table, engine = read_table(table_file, run.supernet, backend, force)
     with interruptible():
         answer = search_run(
             run,
             limits,
-            objectives=goals,
             predictor=None if predictor_file is None else Predictor.load(predictor_file),
             latency_table=table,
             engine=engine,
             samples=samples,
             rounds=rounds,
             members=members,
-            candidates=candidates,
-            only=factors("--only", only),
             compare=compare,
-            seed=seed,
             workers=workers,
             executor=executor,
             progress=None if as_json else NetworkProgress(run.phase),
+            **how,
         )
     if answer.note:
         click.echo(f"note: {answer.note}", err=True)
     if as_json:
         click.echo(json.dumps(answer_row(answer)))
     else:
-        _tell(answer)
+        _tell(answer, "" if table is None else table.measured_on)
+
+
+def _limit_of_metric(limit: float | None, metric: str, higher_is_better: bool) -> dict[str, float]:
+    return {} if limit is None else {f"{'min' if higher_is_better else 'max'}_{metric}": limit}
 
 
 def _refuse_what_needs_data() -> None:
@@ -158,7 +175,7 @@ def _refuse_what_needs_data() -> None:
             )
 
 
-def _tell(answer: "BudgetAnswer") -> None:
+def _tell(answer: "BudgetAnswer", latency_on: str) -> None:
     """The network, its measures beside what was predicted and asked, and what to do next."""
     from onceforall.searching.archive import front_file
     from onceforall.searching.budget import amount
@@ -181,6 +198,8 @@ def _tell(answer: "BudgetAnswer") -> None:
     click.echo(f"{chosen.architecture}\n")
     print_table(["measure", "asked", "predicted", "measured", "from the front"], rows)
     click.echo(f"\n{result.metric} on test: {answer.test:.4f}")
+    if latency_on:
+        click.echo(f"latency on {latency_on}")
     if answer.latency is not None and answer.latency.noisy:
         click.echo("the machine was busy while latency was measured: take it again when nothing else runs.")
     judged, measured = (sum(getattr(each, what) for each in result.rounds) for what in ("candidates", "measured"))

@@ -112,6 +112,8 @@ def _whole(space: SearchSpace, at_most: int) -> list[Architecture]:
 
     In a small space evolution finds the last new ones by luck only, a few in thousands of children.
     """
+    if space.size() > at_most:  # with one exit each; sets of exits only add more
+        return []
     choices = [range(len(values)) for _, values in exit_sets.variables(space)]
     if math.prod(map(len, choices)) > CODES * at_most:
         return []

@@ -12,7 +12,7 @@ from onceforall.families import Family
 from onceforall.files import write_json
 from onceforall.searching.archive import FOLDER, export_command, member_row, write_archive, write_network
 from onceforall.searching.budget import choose, nothing_fits
-from onceforall.searching.latency_measuring import open_table
+from onceforall.searching.latency_table import table_facts
 from onceforall.searching.predictor import Predictor
 from onceforall.searching.problem import LatencyModel
 from onceforall.searching.rounds import Member, SearchResult, search
@@ -62,10 +62,10 @@ def search_family(
         limits: as {"max_macs": 5e6}; none for the network with the best predicted metric.
         objectives, candidates, seed: see `search`.
         predictor: of the metric; the family's own by default.
-        latency_table: of the device; where a latency is limited and the family has one table, that by default.
+        latency_table: of the device; needed where a latency is limited.
         only: choices of factors to search among.
 
-    Raises `UserError` where there is no predictor or no table, and where no network keeps the limits.
+    Raises `UserError` where there is no predictor, and where no network keeps the limits.
     """
     if predictor is None:
         if family.predictor is None:
@@ -77,12 +77,7 @@ def search_family(
     predictor.check(family.supernet.space, family.metric)
     if predictor.facts.get("weights") not in (None, digest_of_weights(family.supernet)):
         raise UserError("the predictor was fitted to other weights than this family has; fit it again.")
-    if latency_table is None and "max_latency_ms" in limits:
-        if len(family.latency_tables) != 1:
-            count = len(family.latency_tables)
-            raise UserError(f"{family.folder} has {count} latency tables: say by --latency-table which one to use.")
-        latency_table, _ = open_table(family.latency_tables[0], family.supernet, force=True)  # of any machine
-    space = family.supernet.space.restrict(**dict(only or {}))
+    space = family.space.restrict(**dict(only or {}))
     how = {"space": space, "objectives": objectives, "constraints": limits, "latency_table": latency_table}
     result = search(family.supernet, predictor, **how, candidates=candidates, seed=seed)
     if not result.front:
@@ -91,7 +86,7 @@ def search_family(
         raise UserError(nothing_fits(result.constraints, nearest.values, str(nearest.architecture), command, False))
     chosen = choose(result)
     facts = {"measured": False, "phase": family.about["phase"], "seed": seed, "only": dict(only or {})}
-    facts |= {"environment": {"onceforall": version("onceforall")}}
+    facts |= table_facts(latency_table) | {"environment": {"onceforall": version("onceforall")}}
     network, folder = write_network(family.folder, chosen.architecture), family.folder / FOLDER
     answer = FamilyAnswer(chosen, network, export_command(family.folder, network, MORE), folder, result)
     write_json(folder / "chosen.json", family_row(answer))

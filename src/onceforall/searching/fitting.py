@@ -57,7 +57,6 @@ def fit_run(
     count: int,
     *,
     metric: str | None = None,
-    split: str = "validation",
     calibration_images: int | None = None,
     folds: int = 5,
     seed: int = 0,
@@ -73,7 +72,6 @@ def fit_run(
         count: how many architectures, the smallest and the largest among them; see `spread_architectures`. What was
             measured before counts.
         metric: a number of the run's task; by default the one by which its networks are chosen.
-        split: on whose images.
         calibration_images: training images for re-estimating batch normalisation; the recipe's number by default.
         folds, seed: of the cross-validation; the seed also draws the architectures.
         curve: sizes of the learning curve; see `curve_sizes`.
@@ -89,21 +87,21 @@ def fit_run(
             f"the search space after {run.phase!r} has {len(architectures)} architectures: too few for {folds} folds."
         )
     curve_sizes(len(architectures), curve)  # refuses what cannot be before anything is measured
-    how = {"split": split, "calibration_images": images}
+    how, judged_on = {"split": "validation", "calibration_images": images}, run.data.count("validation")
     if metric is not None:
         [first] = measure_all(run, architectures[:1], **how)  # kept, and not measured again
         check_choice("metric", metric, first.metrics)
     evaluations = measure_all(run, architectures, **how, workers=workers, executor=executor, progress=progress)
     own = name == run.task.metric
     higher = run.task.higher_is_better if own else QUALITIES.get(name, Quantity(name)).higher_is_better
-    facts = how | {"phase": run.phase, "weights": digest_of_weights(run.supernet), "images": run.data.count(split)}
+    facts = how | {"phase": run.phase, "weights": digest_of_weights(run.supernet), "images": judged_on}
     scores = [evaluation.metrics[name] for evaluation in evaluations]
     fitting = fit_predictor(
         run.supernet.space,
         architectures,
         scores,
         metric=name,
-        images=run.data.count(split),
+        images=judged_on,
         higher_is_better=higher,
         folds=folds,
         seed=seed,
@@ -111,7 +109,7 @@ def fit_run(
     )
     ceiling = _ceiling(evaluations, seed) if own else None
     learned, inputs = learning_curve(fitting.predictor, curve), run.data.inputs
-    fitted = FittedRun(fitting, ceiling, learned, run.data.count(split), (), inputs)
+    fitted = FittedRun(fitting, ceiling, learned, judged_on, (), inputs)
     return _write(fitted, run.folder / "search")
 
 

@@ -20,7 +20,7 @@ from onceforall.evaluation.engines import EngineSettings
 from onceforall.files import write_json
 from onceforall.searching.latency_pieces import pieces_of
 
-__all__ = ["LatencyTable", "differences"]
+__all__ = ["LatencyTable", "differences", "table_facts"]
 
 FORMAT = "onceforall-latency-1"
 SETTINGS = tuple(field.name for field in fields(EngineSettings))
@@ -48,6 +48,12 @@ class LatencyTable:
     def settings(self) -> EngineSettings:
         """How it was measured."""
         return EngineSettings(**{name: self.identity[name] for name in SETTINGS})
+
+    @property
+    def measured_on(self) -> str:
+        """The engine, how it ran, and the machine, for people."""
+        how = {name: self.identity[name] for name in ("backend", "version", "precision", "batch", "threads", "machine")}
+        return "{backend} {version}, {precision}, batch {batch}, threads {threads}, {machine}".format(**how)
 
     def sums(self, architectures: Sequence[Architecture]) -> np.ndarray:
         """Milliseconds of the pieces of each network, without the correction.
@@ -91,6 +97,11 @@ class LatencyTable:
             raise UserError(f"{path} is no latency table of this version; make one by: onceforall latency build.")
         check_keys("latency table", data, ("identity", "entries", "correction", "check"))
         return LatencyTable(data["identity"], data["entries"], tuple(data["correction"]), data["check"])
+
+
+def table_facts(table: object) -> dict[str, Any]:
+    """What the files of a search say of its latency table: its identity; nothing of models of another kind."""
+    return {"latency_table": dict(table.identity)} if isinstance(table, LatencyTable) else {}
 
 
 def differences(identity: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,8 @@
 """What a search looks at: named measures of architectures, what shall be large or small, and what must hold.
 
 Measures are the metric of the run's task (predicted, such as "accuracy"), the analytic costs "macs", "params",
-"activations" and "weight_bytes", and "latency_ms" from a latency table. The metric is a goal in its own direction; all
-others are costs. Limits are written "max_macs" or "min_accuracy".
+"activations", "weight_bytes" and "peak_bytes", and "latency_ms" from a latency table. The metric is a goal in its own
+direction; all others are costs. Limits are written "max_macs" or "min_accuracy".
 """
 
 import math
@@ -28,7 +28,7 @@ __all__ = [
     "read_objectives",
 ]
 
-COSTS = ("macs", "params", "activations", "weight_bytes")
+COSTS = ("macs", "params", "activations", "weight_bytes", "peak_bytes")
 """Measures that need no model."""
 
 LATENCY = "latency_ms"
@@ -157,7 +157,7 @@ def known_measures(metric: str | None, higher_is_better: bool, *, latency: bool)
     """The measures that there are, the metric first, and of each whether more of it is better.
 
     >>> known_measures("dice", True, latency=False)
-    {'dice': True, 'macs': False, 'params': False, 'activations': False, 'weight_bytes': False}
+    {'dice': True, 'macs': False, 'params': False, 'activations': False, 'weight_bytes': False, 'peak_bytes': False}
     """
     own = {} if metric is None else {metric: higher_is_better}
     return own | dict.fromkeys((*COSTS, *((LATENCY,) if latency else ())), False)

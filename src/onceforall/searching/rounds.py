@@ -82,7 +82,9 @@ class SearchResult:
         higher_is_better: its direction.
         front: networks that keep the constraints and that no other dominates, by the last objective. Where there was
             something to measure with, all of them are measured; empty where nothing keeps the constraints.
-        nearest: the network that breaks the constraints least.
+        nearest: the network that breaks the constraints least, among these the best in the first objective. Where
+            there was something to measure with, one of the archive, unless only costs are limited and another one
+            breaks them less: what is predicted of a metric is no measure of it.
         archive: every measured network where it searched, those that were given too; without measuring the front.
         rounds: what each round did.
         seconds: wall time, measuring and fitting included.
@@ -193,6 +195,9 @@ def search(
     front = _front(archive, goals, limits, measures) if measure is not None else tuple(map(member, found.front))
     metric, higher = measures.metric, predictor is not None and predictor.higher_is_better
     nearest, seconds = member(found.nearest), time.perf_counter() - begun
+    if measure is not None and archive:
+        certain = all(limit.measure != metric for limit in limits)
+        nearest = _nearest([*archive, nearest] if certain else archive, goals[0], limits, measures)
     return SearchResult(goals, limits, metric, higher, front, nearest, archive, tuple(history), seconds)
 
 
@@ -232,6 +237,18 @@ def _member_maker(
         return Member(architecture, values, *predicted, measured=architecture in known)
 
     return member
+
+
+def _nearest(members: Sequence[Member], goal: str, limits: Sequence[Constraint], measures: Measures) -> Member:
+    """The member that breaks the constraints least; among these a measured one, the best in `goal`."""
+    higher = measures.higher_is_better(goal)
+
+    def key(member: Member) -> tuple[float, bool, float]:
+        excess = [float(limit.excess(np.array(member.values[limit.measure]))) for limit in limits]
+        value = member.values[goal]
+        return sum(max(each, 0.0) for each in excess), not member.measured, -value if higher else value
+
+    return min(members, key=key)
 
 
 def _front(

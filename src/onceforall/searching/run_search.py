@@ -20,6 +20,7 @@ from onceforall.searching.budget import choose, distances, nearest_in_cost, noth
 from onceforall.searching.comparison import FrontRow, compare_fronts, comparison_architectures
 from onceforall.searching.evolution import load_operators
 from onceforall.searching.latency_measuring import best_estimate_ms, measuring
+from onceforall.searching.latency_table import table_facts
 from onceforall.searching.measuring import measure_all
 from onceforall.searching.predictor import Predictor, fit_predictor
 from onceforall.searching.problem import (
@@ -156,6 +157,7 @@ def search_run(
         ways = comparison_architectures(space, compare, seed)
         comparison = compare_fronts(result, {name: _members(measures, ways[name], measure) for name in ways})
     facts = facts | {"phase": run.phase, "seed": seed, "only": dict(only or {}), "environment": environment()}
+    facts |= table_facts(latency_table)
     return _answer(run, result, engine, comparison, facts)
 
 

@@ -234,11 +234,9 @@ def progressive_expansion(
     check_truth(freeze_stem=freeze_stem)
     if start is not None and fixed:
         raise UserError(f"fixed {fixed}: a network that is trained already keeps the choices that it has.")
-    whole = space
-    rest = (lambda factor: getattr(start, factor)) if start else (lambda factor: getattr(whole, factor)[:1])
-    space = with_one_factor(whole, only, fixed, rest)
-    if start is not None:
-        check_extension(start, space)
+    origin, count = start or space, None if start else 1  # of an untrained network the smallest choice of each factor
+    space = with_one_factor(space, only, fixed, lambda factor: getattr(origin, factor)[:count])
+    check_extension(start or space, space)
     if only == "resolutions" or (start is not None and start.resolutions != space.resolutions):
         mode = "increasing"
     factors = [name for name in GROWING if getattr(space, name) and (name != "resolutions" or mode == "increasing")]
