@@ -46,11 +46,11 @@ def _count_options(command: Callable) -> Callable:
 @click.option(
     "--samples", type=click.IntRange(10), default=100, show_default=True, help="To fit a predictor, if none is given."
 )
-@click.option("--rounds", type=click.IntRange(1), default=2, show_default=True, help="Of search, measurement and fit.")
+@click.option("--rounds", type=click.IntRange(1), default=4, show_default=True, help="Of search, measurement and fit.")
 @click.option(
-    "--members", type=click.IntRange(2), default=20, show_default=True, help="Networks to measure in a round."
+    "--members", type=click.IntRange(2), default=10, show_default=True, help="Networks to measure in a round."
 )
-@click.option("--candidates", type=click.IntRange(100), default=10_000, show_default=True, help="To judge in a round.")
+@click.option("--candidates", type=click.IntRange(100), default=5_000, show_default=True, help="To judge in a round.")
 @click.option("--only", multiple=True, metavar="FACTOR=N,N", help="Search among these, as resolutions=48,64.")
 @click.option(
     "--compare", type=click.IntRange(0), default=0, help="Also measure so many random networks and of the grid."
