@@ -208,7 +208,8 @@ def test_linear(small_in, small_out, bias):
     assert [tuple(tensor.shape) for tensor in own.values()] == [(small_out, small_in), (small_out,)][: 1 + bias]
     assert all(storage(tensor) == storage(getattr(layer, name)) for name, tensor in own.items())
     params = small_in * small_out + small_out * bias
-    assert layer.cost(small_in, small_out) == Cost(params, small_in * small_out, small_out, 4 * params)
+    at_once = 4 * (small_in + small_out)
+    assert layer.cost(small_in, small_out) == Cost(params, small_in * small_out, small_out, 4 * params, at_once)
 
 
 LAYERS = [
@@ -417,7 +418,7 @@ def test_make_divisible():
 
 
 def test_cost_adds_up():
-    assert Cost(1, 2, 3, 4) + Cost(10, 20, 30, 40) == Cost(11, 22, 33, 44)
+    assert Cost(1, 2, 3, 4, 50) + Cost(10, 20, 30, 40, 5) == Cost(11, 22, 33, 44, 50)
     assert sum([Cost(1), Cost(0, 5)], Cost()) == Cost(1, 5)
 
 

@@ -183,7 +183,7 @@ KERNELS = {  # what of the depthwise kernels gets a gradient when the size runs:
     ("on_sample", 5): {"kernel_rule.rings.5"},
     (5, 3): set(),
     (5, 5): {"kernel_rule.rings.5"},
-    (7, 5): set(),
+    (7, 5): {"weight", "kernel_rule.rings.5"},  # there is no kernel of 7 to be inside of
 }
 
 

@@ -89,7 +89,8 @@ def _one_choice(recipe: "Recipe", which: str) -> list[str]:
             out.append(f"network.{factor}=[{list(one) if isinstance(one, tuple) else one}]")
     if recipe.data.kind == "volumes":
         return [*out, f"data.volumes.box={list(stored_box(recipe))}"]
-    stored = DataOptions(max(network.resolutions), recipe.data.image_size, fit=recipe.data.fit)
+    sizes = {"max_resolution": max(network.resolutions), "image_size": recipe.data.image_size}
+    stored = DataOptions(**sizes, fit=recipe.data.fit)
     if recipe.data.crop_ratio is not None:
         stored = replace(stored, crop_ratio=recipe.data.crop_ratio)
     return [*out, f"data.image_size={stored.store_size}"]
